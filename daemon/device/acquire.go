@@ -1,0 +1,157 @@
+package device
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gpuqd/daemon/job"
+)
+
+// ErrNotFree means that a device asked for cannot be had; NotFreeError says
+// which and why.
+var ErrNotFree = errors.New("device is not free")
+
+// ErrUnknown means that the host has no such device.
+var ErrUnknown = errors.New("this host has no such device; gpuqctl devices lists those it has")
+
+// NotFreeError names the devices that stood in the way. It matches ErrNotFree.
+type NotFreeError struct {
+	Refused []Refusal // never empty, in the order asked for
+}
+
+// Refusal is one device and why it could not be had.
+type Refusal struct {
+	UUID, Reason string
+}
+
+// Error implements error.
+func (e *NotFreeError) Error() string {
+	parts := make([]string, len(e.Refused))
+	for i, r := range e.Refused {
+		parts[i] = fmt.Sprintf("device %s is not free: %s", r.UUID, r.Reason)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Is implements the match with ErrNotFree.
+func (e *NotFreeError) Is(target error) bool { return target == ErrNotFree }
+
+// Acquire grants all the devices to an attempt, or none: then it returns a
+// NotFreeError. No devices at all is a grant too, for jobs that need none.
+func (m *Manager) Acquire(id job.ID, number int, uuids []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var refused []Refusal
+	for i, uuid := range uuids {
+		if reason := m.refuse(uuid, uuids[:i]); reason != "" {
+			refused = append(refused, Refusal{uuid, reason})
+		}
+	}
+	if refused != nil {
+		return &NotFreeError{Refused: refused}
+	}
+	for _, uuid := range uuids {
+		m.grant(m.entries[uuid], attempt{id, number})
+	}
+	return nil
+}
+
+// refuse says why a device cannot be acquired; "" when it can. m.mu is held.
+func (m *Manager) refuse(uuid string, before []string) string {
+	e := m.entries[uuid]
+	switch {
+	case e == nil:
+		return ErrUnknown.Error()
+	case slices.Contains(before, uuid):
+		return "it was asked for twice"
+	case e.holder != attempt{}:
+		return fmt.Sprintf("attempt %d of job %s holds it", e.holder.number, e.holder.id)
+	case e.state != Free:
+		return fmt.Sprintf("it is %s: %s", e.state, e.reason)
+	}
+	return ""
+}
+
+func (m *Manager) grant(e *entry, to attempt) {
+	if e.holder == (attempt{}) && !e.left.IsZero() && m.gap != nil {
+		m.gap(m.now().Sub(e.left))
+	}
+	e.holder = to
+	m.settle(e)
+}
+
+// Adopt gives devices to an attempt that was found running after a restart, all
+// or none. They are held from now on even where they are sick, cordoned or not
+// (yet) in the inventory. Only another holder is a reason to refuse: a
+// NotFreeError, which means that two attempts were found on one device.
+func (m *Manager) Adopt(id job.ID, number int, uuids []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to := attempt{id, number}
+	var refused []Refusal
+	for _, uuid := range uuids {
+		if e := m.entries[uuid]; e != nil && e.holder != to && e.holder != (attempt{}) {
+			refused = append(refused, Refusal{
+				uuid,
+				fmt.Sprintf("attempt %d of job %s holds it", e.holder.number, e.holder.id),
+			})
+		}
+	}
+	if refused != nil {
+		return &NotFreeError{Refused: refused}
+	}
+	for _, uuid := range uuids {
+		e := m.entries[uuid]
+		if e == nil {
+			e = &entry{
+				facts: Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex}},
+				sick:  "an attempt was found on it, and no inventory names it",
+			}
+			m.entries[uuid] = e
+		}
+		m.grant(e, to)
+	}
+	return nil
+}
+
+// Release takes every device back from an attempt; one that holds none is fine.
+func (m *Manager) Release(id job.ID, number int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uuid, e := range m.entries {
+		if e.holder != (attempt{id, number}) {
+			continue
+		}
+		e.holder, e.left = attempt{}, m.now()
+		m.settle(e)
+		if !e.seen {
+			m.spend(e.state, m.now().Sub(e.since))
+			delete(m.entries, uuid) // known by the attempt alone
+		}
+	}
+}
+
+// Cordon keeps a device from new attempts; one that runs goes on. The reason and
+// the operator are shown to whoever asks. A second cordon replaces the first. It
+// returns ErrUnknown for a device that the host does not have.
+func (m *Manager) Cordon(uuid, reason, who string) error {
+	return m.setCordon(uuid, &cordon{reason: reason, who: who})
+}
+
+// Uncordon lets a device take attempts again, unless it is sick. One that is not
+// cordoned is fine; an unknown one is ErrUnknown.
+func (m *Manager) Uncordon(uuid string) error { return m.setCordon(uuid, nil) }
+
+func (m *Manager) setCordon(uuid string, c *cordon) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[uuid]
+	if e == nil {
+		return fmt.Errorf("device %s: %w", uuid, ErrUnknown)
+	}
+	e.cordon = c
+	m.settle(e)
+	return nil
+}

@@ -1,0 +1,56 @@
+package device
+
+import (
+	"time"
+
+	"gpuqd/daemon/job"
+)
+
+// Device is one GPU as its source describes it.
+type Device struct {
+	UUID        string `json:"uuid"`  // "GPU-…" as the driver prints it; "GPU-sim-…" when simulated
+	Index       int    `json:"index"` // position on the host, for display; UnknownIndex where nobody knows
+	Model       string `json:"model,omitempty"`
+	MemoryBytes uint64 `json:"memory_bytes"`
+	Simulated   bool   `json:"simulated,omitempty"`
+	PCIAddress  string `json:"pci_address,omitempty"` // domain:bus:device.function; "" when simulated
+	MinorNumber int    `json:"minor_number"`          // N of /dev/nvidiaN; UnknownIndex where there is none
+}
+
+// UnknownIndex stands for an index or minor number that nobody knows.
+const UnknownIndex = -1
+
+// Process is one process that uses a device's memory.
+type Process struct {
+	PID             int    `json:"pid"`               // as the host sees it
+	MemoryUsedBytes uint64 `json:"memory_used_bytes"` // 0 where the driver does not say
+}
+
+// State is what a device is good for.
+type State string
+
+// The states of a device. Where several apply, the one named first counts.
+const (
+	Sick     State = "sick"     // its source says, or its silence means, that it cannot be trusted
+	Draining State = "draining" // cordoned, and an attempt still holds it
+	Cordoned State = "cordoned" // an operator keeps it from new attempts
+	Busy     State = "busy"     // an attempt holds it
+	Free     State = "free"     // it can be acquired
+)
+
+// States lists every state of a device.
+var States = []State{Free, Busy, Draining, Cordoned, Sick}
+
+// Status is a device with what became of it.
+type Status struct {
+	Device
+	State   State     `json:"state"`
+	JobID   job.ID    `json:"job_id,omitempty"`  // the holder; set in every state in which an attempt holds the device
+	Attempt int       `json:"attempt,omitempty"` // the holder's attempt, from 1
+	Reason  string    `json:"reason,omitempty"`  // why it is sick, draining or cordoned
+	Who     string    `json:"who,omitempty"`     // the operator who cordoned it
+	Since   time.Time `json:"since"`             // when it came into State
+
+	MemoryUsedBytes uint64    `json:"memory_used_bytes"`
+	Processes       []Process `json:"processes,omitempty"`
+}

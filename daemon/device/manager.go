@@ -1,0 +1,135 @@
+package device
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Manager keeps the one picture of a host's devices. A device is held by at most
+// one attempt. All methods may be called from any goroutine.
+type Manager struct {
+	host    string
+	source  Source
+	log     *slog.Logger
+	now     func() time.Time
+	ready   chan struct{} // closed by the first report
+	changed chan struct{} // capacity 1: a signal that nobody has read yet covers the next
+
+	mu       sync.Mutex // guards what follows
+	entries  map[string]*entry
+	spent    map[State]time.Duration // in each state, stretches that are over
+	gap      func(time.Duration)     // ObserveGaps; nil for none
+	problem  string                  // what the source last complained of; "" when it is well
+	reported bool
+}
+
+// New returns the manager of host's devices; Run feeds it. Until the first
+// report it knows only what was adopted.
+func New(host string, source Source, log *slog.Logger) *Manager {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Manager{
+		host:    host,
+		source:  source,
+		log:     log,
+		now:     time.Now,
+		ready:   make(chan struct{}),
+		changed: make(chan struct{}, 1),
+		entries: map[string]*entry{},
+		spent:   map[State]time.Duration{},
+	}
+}
+
+// Host returns the name of the host whose devices these are.
+func (m *Manager) Host() string { return m.host }
+
+// Run takes in the source's reports until ctx ends. When the source gives up,
+// all devices are sick and Run returns its error.
+func (m *Manager) Run(ctx context.Context) error {
+	err := m.source.Run(ctx, m.take)
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	m.take(Report{Version: WireVersion, Error: &ReportError{Kind: HelperFailed, Message: err.Error()}})
+	return err
+}
+
+// Ready is closed once the source has reported for the first time, be it an
+// error.
+func (m *Manager) Ready() <-chan struct{} { return m.ready }
+
+// Changed signals that a device may have become free or that its health changed.
+// Signals are coalesced into one; there can be one reader.
+func (m *Manager) Changed() <-chan struct{} { return m.changed }
+
+// Problem returns what is wrong with the source itself, such as a missing
+// driver; "" when it is well. It says why a host shows no devices.
+func (m *Manager) Problem() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.problem
+}
+
+// Snapshot returns every device with its status, by index. The caller owns it.
+func (m *Manager) Snapshot() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Status, 0, len(m.entries))
+	for _, e := range m.entries {
+		all = append(all, e.status())
+	}
+	slices.SortFunc(all, func(a, b Status) int { return order(a.Device, b.Device) })
+	return all
+}
+
+// Free returns the devices that can be acquired now, by index.
+func (m *Manager) Free() []Device {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var free []Device
+	for _, e := range m.entries {
+		if e.state == Free {
+			free = append(free, e.facts.Device)
+		}
+	}
+	slices.SortFunc(free, order)
+	return free
+}
+
+func order(a, b Device) int {
+	return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.UUID, b.UUID))
+}
+
+// settle brings one device's state up to date after its facts changed, logs the
+// change and signals it. m.mu is held.
+func (m *Manager) settle(e *entry) {
+	now, since := m.now(), e.since
+	from, changed := e.settle(now)
+	if !changed {
+		return
+	}
+	m.spend(from, now.Sub(since))
+	level := slog.LevelInfo
+	if e.state == Sick {
+		level = slog.LevelWarn
+	}
+	m.log.Log(context.Background(), level, "device state changed", "device_uuid", e.facts.UUID,
+		"state_from", from, "state_to", e.state, "reason", e.reason,
+		"job_id", e.holder.id, "attempt", e.holder.number)
+	if e.state == Free || e.state == Sick || from == Sick {
+		m.signal()
+	}
+}
+
+// signal never blocks: a full channel means that the reader will look anyway.
+func (m *Manager) signal() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
+	"go.uber.org/goleak"
+
+	"gpuqd/daemon/device"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait for something that must happen.
+const patience = 30 * time.Second
+
+// withProcesses completes a server of the library, which leaves the lists of
+// processes unset.
+func withProcesses(s *server.Server) *server.Server {
+	none := func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.SUCCESS }
+	s.ErrorStringFunc = func(r nvml.Return) string { return r.Error() }
+	for _, d := range s.Devices {
+		d := d.(*server.Device)
+		d.GetComputeRunningProcessesFunc = none
+		d.GetGraphicsRunningProcessesFunc = none
+		d.GetMPSComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) {
+			return nil, nvml.ERROR_NOT_SUPPORTED
+		}
+	}
+	return s
+}
+
+// running is a run whose lines are read as they come.
+type running struct {
+	t     *testing.T
+	stop  context.CancelFunc
+	out   *io.PipeReader
+	lines chan device.Report // closed with the output
+	code  chan int
+}
+
+func startRun(t *testing.T, lib nvml.Interface, opts options) *running {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	reader, writer := io.Pipe()
+	r := &running{t: t, stop: stop, out: reader, lines: make(chan device.Report, 1000), code: make(chan int, 1)}
+	go func() {
+		code := run(ctx, lib, writer, opts)
+		writer.Close()
+		r.code <- code
+	}()
+	go func() {
+		defer close(r.lines)
+		for scanner := bufio.NewScanner(reader); scanner.Scan(); {
+			line, err := device.ParseLine(scanner.Bytes())
+			if err != nil {
+				t.Errorf("%s: %v", scanner.Bytes(), err)
+			}
+			r.lines <- line
+		}
+	}()
+	t.Cleanup(func() {
+		stop()
+		reader.Close()
+	})
+	return r
+}
+
+// next returns the next line of which want is true.
+func (r *running) next(what string, want func(device.Report) bool) device.Report {
+	r.t.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case line, ok := <-r.lines:
+			if !ok {
+				r.t.Fatalf("the output ended before %s", what)
+			}
+			if want(line) {
+				return line
+			}
+		case <-timer.C:
+			r.t.Fatalf("waited %s in vain: %s", patience, what)
+		}
+	}
+}
+
+func (r *running) ends(want int) {
+	r.t.Helper()
+	select {
+	case code := <-r.code:
+		if code != want {
+			r.t.Errorf("exit code %d, want %d", code, want)
+		}
+	case <-time.After(patience):
+		r.t.Fatal("it does not end")
+	}
+}
+
+func isInventory(r device.Report) bool { return r.Devices != nil }
+func isHeartbeat(r device.Report) bool { return r.Heartbeat }
+
+func TestRunReportsAndBeatsUntilStopped(t *testing.T) {
+	r := startRun(t, withProcesses(dgxa100.New()), options{interval: 100 * time.Millisecond, heartbeat: 10 * time.Millisecond})
+	for range 2 {
+		if got := r.next("an inventory", isInventory); len(got.Devices) != 8 {
+			t.Fatalf("%d devices, want 8", len(got.Devices))
+		}
+		r.next("a heartbeat", isHeartbeat)
+	}
+	r.stop()
+	r.ends(0)
+}
+
+// The heartbeats must stop when the driver keeps a call: they are how gpuqd
+// learns of it.
+func TestRunIsSilentWhileTheDriverHangs(t *testing.T) {
+	lib := withProcesses(dgxa100.New())
+	entered, leave := make(chan struct{}), make(chan struct{})
+	lib.Devices[3].(*server.Device).GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
+		entered <- struct{}{}
+		<-leave
+		return nvml.Memory{Total: 1}, nvml.SUCCESS
+	}
+	r := startRun(t, lib, options{interval: time.Hour, heartbeat: time.Millisecond})
+	<-entered
+	for len(r.lines) > 0 {
+		<-r.lines // what was written before
+	}
+	select {
+	case line := <-r.lines:
+		t.Errorf("it wrote %+v while the driver hung", line)
+	case <-time.After(100 * time.Millisecond): // 100 heartbeats that must not come
+	}
+	close(leave)
+	<-entered // identity and use both ask
+	r.next("the inventory after all", isInventory)
+	r.stop()
+	r.ends(0)
+}
+
+func TestRunOnce(t *testing.T) {
+	var out bytes.Buffer
+	if code := run(t.Context(), withProcesses(dgxa100.New()), &out, options{once: true}); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	got, err := device.ParseLine(bytes.TrimSpace(out.Bytes()))
+	if err != nil || len(got.Devices) != 8 {
+		t.Errorf("%d devices (%v), want 8 in one line", len(got.Devices), err)
+	}
+}
+
+func TestRunWithoutDriver(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ret  nvml.Return
+		want device.ErrorKind
+	}{
+		{"LibraryMissing", nvml.ERROR_LIBRARY_NOT_FOUND, device.NoDriver},
+		{"ModuleNotLoaded", nvml.ERROR_DRIVER_NOT_LOADED, device.NoDriver},
+		{"UpdatedUnderneath", nvml.ERROR_LIB_RM_VERSION_MISMATCH, device.DriverMismatch},
+		{"NoPermission", nvml.ERROR_NO_PERMISSION, device.DriverFailed},
+		{"AnythingElse", nvml.ERROR_UNKNOWN, device.DriverFailed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lib := withProcesses(dgxa100.New())
+			lib.InitFunc = func() nvml.Return { return c.ret }
+			var out bytes.Buffer
+			if code := run(t.Context(), lib, &out, options{once: true}); code != device.ExitNoDriver {
+				t.Errorf("exit code %d, want %d", code, device.ExitNoDriver)
+			}
+			got, err := device.ParseLine(bytes.TrimSpace(out.Bytes()))
+			if err != nil || got.Error == nil || got.Error.Kind != c.want || got.Error.Message == "" {
+				t.Errorf("wrote %s (%v), want one error of kind %s", out.Bytes(), err, c.want)
+			}
+		})
+	}
+}
+
+// A driver that fails later is initialised afresh, by a new process.
+func TestRunEndsWhenTheDriverFails(t *testing.T) {
+	lib := withProcesses(dgxa100.New())
+	count := 0
+	lib.DeviceGetCountFunc = func() (int, nvml.Return) {
+		if count++; count == 1 {
+			return 8, nvml.SUCCESS
+		}
+		return 0, nvml.ERROR_UNKNOWN
+	}
+	r := startRun(t, lib, options{interval: time.Millisecond, heartbeat: time.Hour})
+	r.next("the error", func(l device.Report) bool { return l.Error != nil && l.Error.Kind == device.DriverFailed })
+	r.ends(1)
+}
+
+func TestRunEndsWithItsParent(t *testing.T) {
+	t.Run("WhenOutputCloses", func(t *testing.T) {
+		r := startRun(t, withProcesses(dgxa100.New()), options{interval: time.Hour, heartbeat: time.Millisecond})
+		r.next("an inventory", isInventory)
+		r.out.CloseWithError(errors.New("nobody reads"))
+		r.ends(1)
+	})
+	t.Run("WhenInputCloses", func(t *testing.T) {
+		in, parent := io.Pipe()
+		ctx := untilClosed(t.Context(), in)
+		if _, err := parent.Write([]byte("whatever")); err != nil || ctx.Err() != nil {
+			t.Fatalf("it ended (%v) though the input is open (%v)", ctx.Err(), err)
+		}
+		parent.Close()
+		select {
+		case <-ctx.Done():
+		case <-time.After(patience):
+			t.Fatal("it does not end")
+		}
+	})
+}
