@@ -1,0 +1,100 @@
+package runner_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gpuqd/daemon/runner"
+	"gpuqd/daemon/runner/runnertest"
+)
+
+// BenchmarkStart measures Begin and Start together, and how long after the begin
+// of both the command's own first work was done (date itself takes about 1 ms).
+func BenchmarkStart(tb *testing.B) {
+	b := runnertest.NewBench(tb, newProcessStarter)
+	var began, first time.Duration
+	for tb.Loop() {
+		in := b.Intent("")
+		in.Command = []string{"/bin/date", "+%s.%N"}
+		at := time.Now()
+		a := b.Begin(in)
+		began += time.Since(at)
+		b.Must(b.Starter.Start(tb.Context(), a))
+		tb.StopTimer()
+		b.Wait(a)
+		out, err := a.ReadLog(0, 100)
+		b.Must(err)
+		sec, nano, _ := strings.Cut(strings.TrimSpace(string(out)), ".")
+		s, err := strconv.ParseInt(sec, 10, 64)
+		b.Must(err)
+		n, err := strconv.ParseInt(nano, 10, 64)
+		b.Must(err)
+		first += time.Unix(s, n).Sub(at)
+		tb.StartTimer()
+	}
+	tb.ReportMetric(began.Seconds()*1e3/float64(tb.N), "ms-begin/op")
+	tb.ReportMetric(first.Seconds()*1e3/float64(tb.N), "ms-to-first-work/op")
+}
+
+// BenchmarkShimMemory reports what a shim that has run for some ticks holds.
+// What a job that does nothing costs: shim, its second stage and the command, from
+// the intent to the shim's end, one after the other. The processor time is that of
+// all of them, on however busy a machine.
+func BenchmarkAttempt(tb *testing.B) {
+	b := runnertest.NewBench(tb, newProcessStarter)
+	before := childrenCPU(b)
+	for tb.Loop() {
+		in := b.Intent("")
+		in.Command = []string{"/bin/true"}
+		b.Wait(b.Start(in))
+	}
+	tb.ReportMetric((childrenCPU(b)-before).Seconds()*1e3/float64(tb.N), "ms-cpu/op")
+}
+
+func childrenCPU(b *runnertest.Bench) time.Duration {
+	var ru unix.Rusage
+	b.Must(unix.Getrusage(unix.RUSAGE_CHILDREN, &ru))
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+func BenchmarkShimMemory(tb *testing.B) {
+	b := runnertest.NewBench(tb, newProcessStarter)
+	in := b.Intent("sleep 1000")
+	in.DeadlineFile = b.Lease(time.Hour, runner.SessionLive)
+	a := b.Start(in)
+	pid := b.Started(a).ShimPID
+	for tb.Loop() {
+		time.Sleep(3 * time.Second)
+	}
+	for _, field := range []string{"VmRSS", "RssAnon", "Threads"} {
+		tb.ReportMetric(procField(b, fmt.Sprintf("/proc/%d/status", pid), field), field)
+	}
+	tb.ReportMetric(procField(b, fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss"), "Pss")
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	b.Must(err)
+	ns, err := strconv.ParseFloat(strings.Fields(string(stat))[0], 64)
+	b.Must(err)
+	tb.ReportMetric(ns/1e6, "main-thread-cpu-ms")
+	b.Must(a.RequestStop(runner.Stop{Reason: runner.StopKilled}))
+	b.Wait(a)
+}
+
+func procField(b *runnertest.Bench, path, field string) float64 {
+	data, err := os.ReadFile(path)
+	b.Must(err)
+	for line := range strings.Lines(string(data)) {
+		if name, value, _ := strings.Cut(line, ":"); name == field {
+			n, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+			b.Must(err)
+			return n
+		}
+	}
+	b.Fatalf("%s has no %s", path, field)
+	return 0
+}

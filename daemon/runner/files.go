@@ -1,0 +1,86 @@
+package runner
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncs is told how long each fsync took; nil is told nothing.
+type syncs func(took time.Duration)
+
+func (s syncs) sync(file *os.File) error {
+	began := time.Now()
+	err := file.Sync()
+	if s != nil {
+		s(time.Since(began))
+	}
+	return err
+}
+
+// writeFile puts data at path, whole or not at all, and syncs the file and its
+// directory.
+func (s syncs) writeFile(path string, data []byte) error {
+	tmp := path + ".tmp"
+	if err := s.write(tmp, data); err != nil {
+		_ = os.Remove(tmp) // the first error says more
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return s.dir(filepath.Dir(path))
+}
+
+// write makes the file at path with data in it, on disk.
+func (s syncs) write(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, s.sync(file), file.Close())
+}
+
+func (s syncs) dir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.sync(dir), dir.Close())
+}
+
+// tryLock takes the flock of the file at path without waiting: exclusive, or
+// shared to test that nobody holds it. It returns ErrBusy where somebody does.
+// It does not make the file: beside a holder of a deleted one, a new one would
+// look free. The file is close-on-exec, so no child inherits the lock.
+func tryLock(path string, how int) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err == nil {
+		return file, nil
+	}
+	_ = file.Close() // read only so far
+	if err == unix.EWOULDBLOCK {
+		err = ErrBusy
+	}
+	return nil, err
+}
+
+// unlock releases a lock at once. Closing alone would not: a child that another
+// goroutine just forked shares the descriptor until its exec.
+func unlock(file *os.File) {
+	_ = unix.Flock(int(file.Fd()), unix.LOCK_UN) // cannot fail on a held lock
+	_ = file.Close()
+}

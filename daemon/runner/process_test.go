@@ -1,0 +1,144 @@
+package runner_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"gpuqd/daemon/runner"
+	"gpuqd/daemon/runner/runnertest"
+)
+
+// shim is the path of the gpuqd-shim that these tests build.
+var shim string
+
+func TestMain(m *testing.M) {
+	if state := os.Getenv("RUNNER_TEST_PARENT"); state != "" {
+		parent(state)
+		return
+	}
+	code := withShim(m.Run)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// withShim runs the tests with a shim built for them, or with that named by
+// GPUQD_TEST_SHIM, for a user who cannot build.
+func withShim(run func() int) int {
+	flag.Parse()
+	// The tests mostly wait for processes; they need no processor each.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	if shim = os.Getenv("GPUQD_TEST_SHIM"); shim != "" {
+		return run()
+	}
+	dir, err := os.MkdirTemp("", "gpuqd-shim-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		shim, err = runnertest.BuildShim(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return run()
+}
+
+func newProcessStarter(t testing.TB) runner.Starter {
+	s, err := runner.NewProcessStarter(shim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestProcessStarter(t *testing.T) { runnertest.TestStarter(t, newProcessStarter) }
+
+// TestProcessStarterWithoutCgroup: what most hosts give a process that is not
+// root's.
+func TestProcessStarterWithoutCgroup(t *testing.T) {
+	runnertest.TestStarter(t, func(t testing.TB) runner.Starter {
+		s := newProcessStarter(t)
+		s.(*runner.ProcessStarter).NoCgroup = true
+		return s
+	})
+}
+
+// parent is the other process of TestAttemptOutlivesItsKilledParent: a daemon
+// that starts an attempt and is then killed.
+func parent(state string) {
+	j, err := runner.OpenJournal(state)
+	if err != nil {
+		panic(err)
+	}
+	key, err := runner.ParseKey(os.Getenv("RUNNER_TEST_KEY"))
+	if err != nil {
+		panic(err)
+	}
+	a, err := j.Get(key)
+	if err != nil {
+		panic(err)
+	}
+	s, err := runner.NewProcessStarter(os.Getenv("RUNNER_TEST_SHIM"))
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Start(context.Background(), a); err != nil {
+		panic(err)
+	}
+	fmt.Println("started")
+	select {}
+}
+
+func TestAttemptOutlivesItsKilledParent(t *testing.T) {
+	b := runnertest.NewBench(t, newProcessStarter)
+	in := b.Intent("while [ ! -e " + b.File("end") + " ]; do sleep 0.02; done; exit 8")
+	a := b.Begin(in)
+	b.Must(b.Journal.Close())
+
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "RUNNER_TEST_PARENT="+b.State, "RUNNER_TEST_KEY="+in.Key().String(), "RUNNER_TEST_SHIM="+shim)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	b.Must(err)
+	b.Must(cmd.Start())
+	word := make([]byte, len("started\n"))
+	_, readErr := out.Read(word)
+	b.Must(cmd.Process.Kill())
+	_ = cmd.Wait() // killed
+	if readErr != nil || !strings.HasPrefix(string(word), "started") {
+		t.Fatalf("the parent said %q, %v", word, readErr)
+	}
+
+	b.Open() // the lock went with the parent
+	list, err := b.Journal.List()
+	b.Must(err)
+	if len(list) != 1 || list[0].Key() != a.Key() {
+		t.Fatalf("the journal has %v", list)
+	}
+	if free, err := list[0].LockFree(); err != nil || free {
+		t.Fatalf("LockFree: %v, %v; the shim should be alive", free, err)
+	}
+	b.Must(os.WriteFile(b.File("end"), nil, 0o600))
+	if e := b.Wait(list[0]); e.Code != 8 || e.Lost {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestProcessStarterRefusesAMissingShim(t *testing.T) {
+	_, err := runner.NewProcessStarter(filepath.Join(t.TempDir(), "gpuqd-shim"))
+	if err == nil || !strings.Contains(err.Error(), "install gpuqd-shim") {
+		t.Errorf("got %v; want what to do", err)
+	}
+}

@@ -1,0 +1,18 @@
+package proctree
+
+import "testing"
+
+func TestStatIsReadWhateverTheProcessIsCalled(t *testing.T) {
+	const fields = " S 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 2200 23"
+	want := Stat{Process: Process{PID: 1, Ticks: 2200}, PPID: 3, Session: 5, State: 'S'}
+	for _, name := range []string{"sh", "a b", ")", ") R 9 9", ""} {
+		if got, err := parseStat(1, []byte("1 ("+name+")"+fields+"\n")); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", name, got, err)
+		}
+	}
+	for _, text := range []string{"", "1", "1 (sh)", "1 (sh) S x 4 5", "1 (sh) S 3 4 5 6"} {
+		if got, err := parseStat(1, []byte(text)); err == nil {
+			t.Errorf("%q was read as %+v", text, got)
+		}
+	}
+}
