@@ -1,0 +1,401 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gpuqd/daemon/config"
+	"gpuqd/daemon/device"
+	"gpuqd/daemon/job"
+	"gpuqd/daemon/ledger"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Identity tells this installation, machine and boot from every other.
+type Identity struct {
+	InstallID string // made once per state directory
+	MachineID string // /etc/machine-id
+	BootID    string // /proc/sys/kernel/random/boot_id
+}
+
+// Options are the parts that an agent is made of.
+type Options struct {
+	Config   config.Config
+	Identity Identity
+	Version  string
+	Commit   string
+	Broker   Broker
+	Done     DoneCache
+	Devices  *device.Manager
+	Runner   Runner
+	Clock    Clock
+	// OpenLedger connects to the ledger; it is called until it succeeds, and
+	// twice: the lease has a connection of its own, so that no other work can
+	// hold a renewal up. An error of ledger.ErrUnfit is final.
+	OpenLedger func(context.Context) (*ledger.Ledger, error)
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // of the agent's metrics; nil for none
+	// Notify passes states such as READY=1 to the service manager.
+	Notify func(state string)
+	// Jitter returns a random duration of at least 0 and below max for the wait
+	// that is named; nil is chance.
+	Jitter func(wait string, max time.Duration) time.Duration
+	// Faults are what rehearsals do to this host; nil is the real ones.
+	Faults Faults
+}
+
+// Agent is one host's part in the queue. Run it once.
+type Agent struct {
+	cfg        config.Config
+	host       string // its name
+	identity   Identity
+	version    string
+	commit     string
+	broker     Broker
+	done       DoneCache
+	devices    *device.Manager
+	runner     Runner
+	clock      Clock
+	openLedger func(context.Context) (*ledger.Ledger, error)
+	notify     func(state string)
+	jitter     func(wait string, max time.Duration) time.Duration
+	log        *slog.Logger
+	metrics    *metrics
+
+	opened   chan struct{}  // closed when the two ledgers are set
+	ledger   *ledger.Ledger // of everything but the lease
+	renewals *ledger.Ledger // of the lease
+
+	lease    *lease
+	runs     *runs
+	shapes   *shapes
+	evidence *evidence
+	hosts    atomic.Pointer[[]*ledger.Host] // as last read by the watch
+
+	doctors    doctors
+	rehearsals *rehearsals // nil where the settings allow none
+
+	drains  *drains // of this host
+	avoided avoided
+	reach   reach   // whether the ledger answers
+	holdOff holdOff // why this host takes nothing for a while
+	ready   atomic.Bool
+	wake    chan struct{} // capacity 1: a signal not yet read covers the next
+
+	generation atomic.Uint64 // of the last delivery taken; for AckAcrossGenerations alone
+
+	work sync.WaitGroup // goroutines of single jobs
+}
+
+// New returns an agent; it does nothing before Run.
+func New(o Options) *Agent {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = SystemClock{}
+	}
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.Jitter == nil {
+		o.Jitter = func(_ string, max time.Duration) time.Duration { return rand.N(max) }
+	}
+	o.Logger, o.Config.Host.Pools = log, servedPools(o)
+	a := &Agent{
+		cfg:        o.Config,
+		host:       o.Config.Host.Name,
+		identity:   o.Identity,
+		version:    o.Version,
+		commit:     o.Commit,
+		broker:     o.Broker,
+		done:       o.Done,
+		devices:    o.Devices,
+		runner:     o.Runner,
+		clock:      o.Clock,
+		openLedger: o.OpenLedger,
+		notify:     o.Notify,
+		jitter:     o.Jitter,
+		log:        log,
+		metrics:    newMetrics(o.Registerer),
+		opened:     make(chan struct{}),
+		lease:      &lease{clock: o.Clock, ttl: o.Config.Lease.TTL.Std()},
+		runs:       newRuns(),
+		shapes:     newShapes(),
+		evidence:   newEvidence(o.Config.Take.Slack.Std()),
+		drains:     newDrains(),
+		rehearsals: newRehearsals(o),
+		avoided:    avoided{until: map[string]time.Time{}},
+		wake:       make(chan struct{}, 1),
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(newScrape(a))
+		a.devices.ObserveGaps(func(gap time.Duration) { a.metrics.deviceGap.Observe(gap.Seconds()) })
+	}
+	return a
+}
+
+// Run takes part in the queue until ctx ends. Then it stops taking work and
+// returns; attempts run on under their shims, and the next Run adopts them. An
+// error means that this daemon cannot do its work and a person must act.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	start := func(name string, loop func(context.Context) error) {
+		group.Go(func() {
+			if err := loop(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	start("control requests", a.serveControl)
+	err := a.enter(ctx)
+	if err == nil {
+		start("lease", a.renewLoop)
+		start("watch", a.watchLoop)
+		start("take", a.takeLoop)
+		start("drain", a.drainLoop)
+		start("sweep", a.sweepLoop)
+		start("intake", a.intake)
+		start("dead letters", a.drainDead)
+		start("ledger probe", a.probeLoop)
+		a.ready.Store(true)
+		a.rehearsals.isReady(a.now())
+		a.notify("READY=1")
+		a.log.Info("daemon ready", "host", a.host, "session", a.lease.current(), "ledger", a.ledger.Kind())
+		<-ctx.Done()
+	}
+	cancel(nil)
+	group.Wait()
+	a.work.Wait()
+	a.leave(context.WithoutCancel(ctx))
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// enter opens the ledger, settles what an earlier run left, and opens or
+// carries on this host's session.
+func (a *Agent) enter(ctx context.Context) error {
+	select {
+	case <-a.devices.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := a.openLedgers(ctx); err != nil {
+		return err
+	}
+	return a.persist(ctx, "start up", a.reconcile)
+}
+
+func (a *Agent) openLedgers(ctx context.Context) error {
+	err := a.persist(ctx, "open the ledger", func(ctx context.Context) (err error) {
+		if a.ledger == nil {
+			if a.ledger, err = a.openLedger(ctx); err != nil {
+				return unfitIsFatal(err)
+			}
+		}
+		a.renewals, err = a.openLedger(ctx)
+		return unfitIsFatal(err)
+	})
+	if err != nil {
+		return err
+	}
+	a.done.SetLedger(a.ledger.ID())
+	close(a.opened)
+	return nil
+}
+
+func unfitIsFatal(err error) error {
+	if errors.Is(err, ledger.ErrUnfit) {
+		return fatal{err}
+	}
+	return err
+}
+
+// leave closes what Run opened, after a last renewal: the attempts that run on
+// have the whole lease for the daemon to come back.
+func (a *Agent) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Ledger.Timeout.Std())
+	defer cancel()
+	if a.renewals != nil && a.lease.current() != "" {
+		if err := a.renewOnce(ctx); err != nil {
+			a.log.Warn("last renewal of the lease did not succeed", "err", err)
+		}
+		a.log.Info("daemon stopped; its attempts run on under their shims until the lease ends",
+			"attempts", a.runs.len(), "duration_seconds", a.lease.left().Seconds())
+	}
+	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
+		if l != nil {
+			_ = l.Close() // every write was answered: nothing is left to lose
+		}
+	}
+}
+
+// Backoff of persist.
+const (
+	retryWaitMin = 200 * time.Millisecond
+	retryWaitMax = 3 * time.Second
+)
+
+// persist repeats step until it succeeds, ctx ends, or the error is fatal. It
+// logs the first failure of a row and the recovery, not each one.
+func (a *Agent) persist(ctx context.Context, what string, step func(context.Context) error) error {
+	wait := retryWaitMin
+	failed := false
+	for {
+		err := step(ctx)
+		switch {
+		case err == nil:
+			if failed {
+				a.log.Info("step succeeded after failures", "step", what)
+			}
+			return nil
+		case isFatal(err):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		if !failed {
+			a.log.Warn("step is repeated until it succeeds", "step", what, "err", err)
+			failed = true
+		}
+		if err := a.sleep(ctx, wait/2+a.jitter(what, wait)); err != nil {
+			return err
+		}
+		wait = min(2*wait, retryWaitMax)
+	}
+}
+
+func (a *Agent) sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// every calls step at once and then after each interval, until ctx ends. The
+// intervals count from start to start.
+func (a *Agent) every(ctx context.Context, what string, interval time.Duration, step func(context.Context)) error {
+	for {
+		tick := time.NewTimer(a.interval(what, interval))
+		step(ctx)
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// interval shortens an interval by chance, up to a sixteenth, so that neither the
+// loops of a daemon nor the daemons of a site go in step.
+func (a *Agent) interval(what string, d time.Duration) time.Duration {
+	return d - a.jitter(what, d/16)
+}
+
+func (a *Agent) now() job.Time { return job.At(a.clock.Now()) }
+
+// wakeUp makes the take loop look at the queues soon.
+func (a *Agent) wakeUp() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reach is whether the ledger answers. While it does not, nothing is taken, and
+// intake is left to daemons that reach it.
+type reach struct {
+	mu  sync.Mutex // held over Pause and Resume, so that they keep their order
+	why string     // "" while it answers
+}
+
+func (r *reach) trouble() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.why
+}
+
+// ledgerFailed notes that the ledger is out of reach, until the probe succeeds.
+func (a *Agent) ledgerFailed(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	a.reach.mu.Lock()
+	defer a.reach.mu.Unlock()
+	if a.reach.why == "" {
+		a.log.Warn("ledger is out of reach; taking no work until it answers", "err", err)
+		a.broker.PauseSubmit()
+	}
+	a.reach.why = err.Error()
+}
+
+// ledgerFailedIn is ledgerFailed for a caller whose own time may have run out:
+// that says nothing of the ledger.
+func (a *Agent) ledgerFailedIn(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		a.ledgerFailed(err)
+	}
+}
+
+// probeInterval is how often a ledger that failed is asked whether it is back.
+const probeInterval = time.Second
+
+func (a *Agent) probeLoop(ctx context.Context) error {
+	return a.every(ctx, "probe", probeInterval, func(ctx context.Context) {
+		if a.reach.trouble() == "" || a.ledger.Probe(ctx, a.now()) != nil {
+			return
+		}
+		a.reach.mu.Lock()
+		defer a.reach.mu.Unlock()
+		a.reach.why = ""
+		a.log.Info("ledger answers again")
+		a.broker.ResumeSubmit()
+		a.wakeUp()
+	})
+}
+
+// holdOff keeps a host from taking work for a while, with the reason.
+type holdOff struct {
+	mu     sync.Mutex
+	until  time.Time
+	reason string
+}
+
+// holdOffTime is how long a host that could not start an attempt takes none.
+const holdOffTime = 15 * time.Second
+
+func (h *holdOff) set(now time.Time, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.until, h.reason = now.Add(holdOffTime), reason
+}
+
+// why returns the reason while it holds, else "".
+func (h *holdOff) why(now time.Time) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.Before(h.until) {
+		return h.reason
+	}
+	return ""
+}

@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"gpuqd/daemon/control"
+	"gpuqd/daemon/ledger"
+)
+
+// Simulate implements control.Handler, by the host that is to be rehearsed at.
+func (a *Agent) Simulate(ctx context.Context, caller control.Caller, args control.SimulateArgs) (control.SimulateReply, error) {
+	if !caller.Operator {
+		return control.SimulateReply{}, control.Errorf(control.CodeForbidden,
+			"operators are root and the daemon's own user over its socket, and whom control.operators of gpuqd.toml names: ask one, or be named there",
+			"only operators may rehearse faults")
+	}
+	if args.Host != a.host {
+		return a.passOn(ctx, caller, args)
+	}
+	if a.rehearsals == nil {
+		return control.SimulateReply{}, control.Errorf(control.CodeConflict,
+			"set allowed = true below [simulate] in its gpuqd.toml and restart gpuqd, which leaves running jobs running",
+			"host %s does not allow rehearsals", a.host)
+	}
+	var err error
+	switch args.Action {
+	case control.SimulateArm:
+		err = a.armRehearsal(ctx, caller, args)
+	case control.SimulateDisarm:
+		a.rehearsals.disarm(args.Job)
+	}
+	return a.rehearsals.status(a.host, args.Job), err
+}
+
+func (a *Agent) passOn(ctx context.Context, caller control.Caller, args control.SimulateArgs) (reply control.SimulateReply, err error) {
+	if caller.Via == control.ViaForwarded {
+		return reply, control.Errorf(control.CodeNotFound, "", "this is host %s, not %s", a.host, args.Host)
+	}
+	l, err := a.book()
+	if err != nil {
+		return reply, err
+	}
+	if _, err := l.Host(ctx, args.Host); err != nil {
+		return reply, a.askedOfHost(ctx, args.Host, err)
+	}
+	err = a.askHost(ctx, args.Host, control.VerbSimulate, caller, args, &reply)
+	return reply, err
+}
+
+// armRehearsal records who rehearses what, and sets the fault up.
+func (a *Agent) armRehearsal(ctx context.Context, caller control.Caller, args control.SimulateArgs) error {
+	if !a.ready.Load() {
+		return control.Errorf(control.CodeUnavailable, "try again in a moment", "the daemon on %s is starting", a.host)
+	}
+	if why := a.mayTake(); why != "" {
+		return control.Errorf(control.CodeConflict, "choose another host, or wait until this one does (gpuqctl hosts)",
+			"host %s takes no work now: %s", a.host, why)
+	}
+	if a.rehearsals.known(args.Job) {
+		return nil // asked for again, since the answer was lost
+	}
+	if busy := a.rehearsals.arm(args); busy != "" {
+		return control.Errorf(control.CodeConflict, fmt.Sprintf("wait for its end, at most %s, or choose another host", armedTime),
+			"another rehearsal, of job %s, is under way on host %s", busy, a.host)
+	}
+	scenario := strconv.Itoa(int(args.Scenario))
+	err := a.ledger.RecordEvent(ctx, ledger.Event{
+		At: a.now(), Host: a.host, Who: caller.User, What: "simulate", Target: string(args.Job),
+		Why: fmt.Sprintf("scenario %s at host %s", scenario, a.host),
+	})
+	if err != nil {
+		a.rehearsals.cancel(args.Job)
+		return a.asked(ctx, err)
+	}
+	a.metrics.rehearsals.WithLabelValues(scenario).Inc()
+	a.log.Warn("rehearsal begins", "job_id", args.Job, "scenario", int(args.Scenario), "who", caller.User)
+	return nil
+}

@@ -1,0 +1,213 @@
+// Gpuqd runs GPU jobs on this host: it takes them from RabbitMQ, runs them under
+// shims that outlive it, and keeps every result in the ledger.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"gpuqd/daemon/agent"
+	"gpuqd/daemon/broker"
+	"gpuqd/daemon/config"
+	"gpuqd/daemon/dedup"
+	"gpuqd/daemon/device"
+	"gpuqd/daemon/ledger"
+	"gpuqd/daemon/ledger/mongodb"
+	"gpuqd/daemon/ledger/sqlite"
+	"gpuqd/daemon/runner"
+	"gpuqd/daemon/version"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+func main() {
+	path := flag.String("config", "/etc/gpuqd/gpuqd.toml", "`file` with the settings")
+	show := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *show {
+		fmt.Println(version.Get())
+		return
+	}
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "gpuqd: unexpected argument %q; see gpuqd --help\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *path); err != nil {
+		fmt.Fprintf(os.Stderr, "gpuqd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run builds the daemon from its settings and runs it until ctx ends.
+func run(ctx context.Context, path string) error {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	secrets, err := cfg.Secrets()
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg.Log)
+	build := version.Get()
+	m := newMeters(build)
+	journal, err := runner.OpenJournal(cfg.Host.StateDir)
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	journal.ObserveSyncs(m.observeSync)
+	identity, err := agent.LoadIdentity(cfg.Host.StateDir)
+	if err != nil {
+		return err
+	}
+	client, err := newBroker(cfg, secrets.Broker, log, m)
+	if err != nil {
+		return err
+	}
+	starter, err := runner.NewProcessStarter(cfg.Runner.Shim)
+	if err != nil {
+		return err
+	}
+	defer starter.Close()
+	done := dedup.New(dedup.Config{
+		Addrs: cfg.Redis.Addresses, MasterName: cfg.Redis.MasterName,
+		Username: cfg.Redis.User, Password: secrets.Redis,
+		TTL: cfg.Redis.TTL.Std(), Timeout: cfg.Redis.Timeout.Std(), Logger: log, Observe: m.cache.observe,
+	})
+	defer done.Close()
+	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
+	m.registry.MustRegister(standing{client.Connections, done.Circuits})
+	a := agent.New(agent.Options{
+		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
+		Broker: client, Done: done, Devices: devices,
+		Runner: agent.Disk{Journal: journal, Starter: starter},
+		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
+			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
+		},
+		Logger: log, Registerer: m.registry,
+		Notify: func(state string) { _, _ = sd.SdNotify(false, state) }, // no service manager is no error
+	})
+	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry))
+}
+
+// serve runs the agent on the parts that it needs; these end after it.
+func serve(ctx context.Context, agent func(context.Context) error, parts ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	below, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var group sync.WaitGroup
+	for _, part := range parts {
+		group.Go(func() {
+			if err := part(below); err != nil && below.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	err := agent(ctx)
+	end()
+	group.Wait()
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+func newLogger(l config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo // config.Load has refused anything else
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) (*broker.Client, error) {
+	tls, err := config.TLS(cfg.Broker.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return broker.New(broker.Config{
+		URLs: cfg.Broker.URLs, User: cfg.Broker.User, Password: password, Host: cfg.Host.Name, TLS: tls,
+		TakeTimeout: cfg.Broker.TakeTimeout.Std(), ConfirmTimeout: cfg.Broker.ConfirmTimeout.Std(),
+		Heartbeat: cfg.Broker.Heartbeat.Std(), Logger: log, Observe: m.broker.observe,
+	}), nil
+}
+
+func newSource(cfg config.Config, log *slog.Logger) device.Source {
+	if cfg.Device.Kind == config.DeviceSim {
+		return device.Simulated{
+			Host: cfg.Host.Name, Count: cfg.Device.SimulatedCount,
+			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes,
+		}
+	}
+	return &device.Helper{
+		Path: cfg.Device.Helper, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
+	}
+}
+
+func openLedger(ctx context.Context, l config.Ledger, password string, m *meters) (*ledger.Ledger, error) {
+	store, err := openStore(ctx, l, password)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := ledger.Open(ctx, ledger.Observed(store, m.ledger.observe))
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return opened, nil
+}
+
+func openStore(ctx context.Context, l config.Ledger, password string) (ledger.Store, error) {
+	if l.Kind == config.LedgerSQLite {
+		return sqlite.Open(ctx, sqlite.Options{Path: l.Path, BusyTimeout: l.Timeout.Std()})
+	}
+	tls, err := config.TLS(l.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return mongodb.Open(ctx, mongodb.Options{
+		URI: l.URI, Database: l.Database, SingleNode: l.SingleNode,
+		Username: l.User, Password: password, TLS: tls, Timeout: l.Timeout.Std(),
+	})
+}
+
+// metricsServer serves /metrics until its context ends; without an address it
+// serves nothing.
+func metricsServer(listen string, registry *prometheus.Registry) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if listen == "" {
+			return nil
+		}
+		listener, err := net.Listen("tcp", listen)
+		if err != nil {
+			return fmt.Errorf("metrics.listen: %w", err)
+		}
+		mux := http.NewServeMux()
+		mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+		server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		context.AfterFunc(ctx, func() { _ = server.Close() })
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve metrics on %s: %w", listen, err)
+		}
+		return nil
+	}
+}
