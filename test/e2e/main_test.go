@@ -1,0 +1,163 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"gpuqd/daemon/config"
+	"gpuqd/test/cluster"
+	"gpuqd/test/services"
+)
+
+// binDir holds the programs under test, built from this tree.
+var binDir string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "gpuq-e2e-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for program, pkg := range map[string]string{
+		"gpuqd": "gpuqd/daemon", "gpuqctl": "gpuqd/ctl", "gpuqd-shim": "gpuqd/daemon/shim",
+	} {
+		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, program), pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", program, err, out)
+			return 1
+		}
+	}
+	binDir = dir
+	return m.Run()
+}
+
+// TestOnSQLite and TestOnMongoDB run the same suite on a cluster of their own.
+func TestOnSQLite(t *testing.T)  { suite(t, config.LedgerSQLite) }
+func TestOnMongoDB(t *testing.T) { suite(t, config.LedgerMongoDB) }
+
+// suite runs every test on one cluster, one after the other; each leaves the
+// cluster whole for the next.
+func suite(t *testing.T, kind string) {
+	expectNoCgroups(t)
+	e := startCluster(t, kind)
+	for _, test := range []struct {
+		claim string
+		run   func(*testing.T, *env)
+	}{
+		{"HealthyClusterHasNothingThatFails", testDoctor},
+		{"FailedAttemptIsRetriedOnTheJobsBudget", testRetry},
+		{"MissingProgramFailsWithItsReason", testMissingProgram},
+		{"TimeLimitLeavesNoProcessOfTheTree", testTimeLimit},
+		{"WaitingJobIsKilled", testKillWaiting},
+		{"RunningJobIsKilledWithItsTree", testKillRunning},
+		{"HigherPriorityStartsFirst", testPriority},
+		{"DeviceIsHeldByOneAttemptAtATime", testExclusiveDevices},
+		{"ExpiredJobNeverStarts", testExpires},
+		{"UnusableMessagesAreRecordedAsDeadLetters", testDeadLetters},
+		{"SameKeyAtOnceIsOneJobAndOneRun", testSameKey},
+		{"FinishedJobPublishedAgainIsAckedAndCounted", testDuplicate},
+		{"LogsFollowARunningJob", testFollowLogs},
+		{"FileOfSpecsIsSubmittedInOrder", testSubmitFile},
+		{"HeldJobWaitsUntilItIsReleased", testHold},
+		{"DrainedHostKeepsThatAndGivesItsJobsAway", testDrainHost},
+		{"DrainedDeviceAloneIsCleared", testDrainDevice},
+		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
+		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
+		{"StoppedDaemonLeavesItsJobsRunning", testGracefulStop},
+		{"KilledDaemonAdoptsItsJob", testDaemonKilled},
+		{"KilledShimCostsTheAttemptNotTheJob", testShimKilled},
+		{"DeadHostsJobResumesOnAnother", testDeadHost},
+		{"BrokerNodeKilledUnder200Jobs", testBrokerNodeKilled},
+		{"RedisLostUnder200Jobs", testRedisLost},
+		{"LedgerOutOfReachUnder200Jobs", testLedgerLost},
+		{"RehearsedFaultsEndInAGoodVerdict", testSimulate},
+		{"FeedGoesOnWhileABrokerNodeIsDown", testFeed},
+		{"InterruptedFeedSaysWhereToGoOn", testFeedInterrupted},
+		{"AnyAMQPClientSubmits", testAMQP},
+		{"MetricsAreWhatTheirPageSays", testMetrics}, // last: it looks at what the others have moved
+	} {
+		chosen, whole := false, false // -run may leave a test out
+		ok := t.Run(test.claim, func(t *testing.T) {
+			chosen = true
+			e.expectWhole(t)
+			whole = true
+			test.run(t, e)
+		})
+		if !ok {
+			e.logTails(t)
+		}
+		e.noteMetrics(test.claim, ok && chosen)
+		if chosen && !whole {
+			t.Fatal("the cluster does not become whole again: the tests that are left would only wait for it")
+		}
+	}
+}
+
+// env is a running cluster and what the tests ask of it.
+type env struct {
+	*cluster.Cluster
+	kind    string
+	metrics map[string]string // address by worker
+	scraped *scraped          // what they have shown
+}
+
+// startTimeout bounds the start of a cluster on two busy cores.
+const startTimeout = 4 * time.Minute
+
+func startCluster(t *testing.T, kind string) *env {
+	t.Helper()
+	ports, err := services.FreePorts(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{kind: kind, metrics: map[string]string{}, scraped: newScraped()}
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	// A short path: Unix sockets allow 107 bytes.
+	dir, err := os.MkdirTemp("", "gpuq-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Remove(dir); err != nil {
+			t.Errorf("the cluster left something behind: %v", err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+		expectNoProcessOf(t, dir)
+	})
+	e.Cluster, err = cluster.New(ctx, cluster.Options{
+		Dir: dir, BinDir: binDir, Ledger: kind, Simulate: true,
+		Configure: func(worker string, cfg *config.Config) {
+			var n int
+			fmt.Sscanf(worker, "worker_%d", &n)
+			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
+			cfg.Metrics.Listen = fmt.Sprintf("127.0.0.1:%d", ports[n-1])
+			e.metrics[worker] = cfg.Metrics.Listen
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Stop(); err != nil {
+			t.Errorf("stop the cluster: %v", err)
+		}
+	})
+	if err := e.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
