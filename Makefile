@@ -1,0 +1,125 @@
+# gpuqd. `make` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# A shell that was not logged in may not have Go's directory on its PATH.
+export PATH := $(PATH):/usr/local/go/bin
+
+GO ?= go
+# The ledger of make up: auto (MongoDB where there is a mongod), sqlite, mongodb.
+LEDGER ?= auto
+# No test package takes longer, on two slow and busy cores.
+TEST_TIMEOUT ?= 35m
+# The seeds of make simulate.
+FROM ?= 0
+TO ?= 1000000
+# The seed of make campaign; 0 draws one.
+SEED ?= 0
+# What make test runs: PKG=./daemon/job for one package.
+PKG ?= ./...
+
+# Tools of the checks, pinned in a module of their own.
+TOOL := $(GO) tool -modfile=test/tools/go.mod
+
+# A checkout that git refuses to read, or none, is no reason not to build.
+VCS := $(shell git rev-parse --verify --quiet HEAD >/dev/null 2>&1 && echo true || echo false)
+# For the builds that tests make.
+export GOFLAGS := $(strip $(GOFLAGS) $(if $(filter false,$(VCS)),-buildvcs=false))
+BUILD := $(GO) build -trimpath -buildvcs=$(VCS)
+
+SOURCES := $(shell find . -path ./bin -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
+SCRIPTS := $(shell find . -path ./bin -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run
+MODULES := $(sort $(dir $(wildcard test/tools/*/go.mod)))
+
+STATIC := bin/gpuqd bin/gpuqctl bin/gpuqd-shim bin/gpuq-cluster
+PROGRAMS := $(STATIC) bin/gpuqd-device
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: deps build ## Install what is missing, build, start a cluster here, run the example (LEDGER=auto|sqlite|mongodb)
+	@bin/gpuq-cluster up --ledger '$(LEDGER)'
+
+.PHONY: down
+down: bin/gpuq-cluster ## End that cluster and its jobs, and remove its files
+	@bin/gpuq-cluster down
+
+.PHONY: status
+status: bin/gpuq-cluster ## Show what runs of it
+	@bin/gpuq-cluster status
+
+.PHONY: deps
+deps: ## Install the Debian packages that are missing
+	@packaging/install-deps.sh
+
+.PHONY: build
+build: $(PROGRAMS) ## Build all programs into bin/
+
+bin/gpuqd: PACKAGE := ./daemon
+bin/gpuqctl: PACKAGE := ./ctl
+bin/gpuqd-shim: PACKAGE := ./daemon/shim
+bin/gpuq-cluster: PACKAGE := ./test/cluster/gpuq-cluster
+
+# The only program that links C: NVML. The others run on any Linux.
+bin/gpuqd-device: PACKAGE := ./daemon/nvml
+bin/gpuqd-device: $(SOURCES)
+	@echo "build $@"
+	@CGO_ENABLED=1 $(BUILD) -o $@ $(PACKAGE)
+	@touch $@
+
+$(STATIC): $(SOURCES)
+	@echo "build $@"
+	@CGO_ENABLED=0 $(BUILD) -o $@ $(PACKAGE)
+	@touch $@
+
+.PHONY: test
+test: deps build ## Run all tests (PKG=./some/package for some)
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(PKG)
+	@$(if $(filter ./... ./test/sim,$(PKG)),$(MAKE) --no-print-directory test/planted)
+	@for module in $(if $(filter ./...,$(PKG)),$(MODULES)); do \
+		echo "$(GO) test $$module"; \
+		(cd "$$module" && $(GO) test -count=1 -timeout $(TEST_TIMEOUT) ./...); \
+	done
+
+.PHONY: test/planted
+test/planted: ## Plant each known mistake in the agent, and see that the simulation catches it
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -tags planted -run TestPlantedBugsAreCaught ./test/sim
+
+.PHONY: simulate
+simulate: ## Run histories of the simulation by seed, resumable (FROM=0 TO=1000000, multiples of 1000)
+	@$(GO) test -c -trimpath -o bin/simulate.test ./test/sim
+	@$(GO) run ./test/sim/gpuq-simulate --from $(FROM) --to $(TO)
+
+.PHONY: campaign
+campaign: deps build ## 100 random real faults under 500 jobs, about half an hour (SEED=, LEDGER=sqlite|mongodb)
+	@$(BUILD) -o bin/gpuq-campaign ./test/campaign/gpuq-campaign
+	@bin/gpuq-campaign run --seed $(SEED) --ledger $(if $(filter mongodb,$(LEDGER)),mongodb,sqlite) --evidence .simulated/campaign --result .simulated/campaign.json
+
+.PHONY: campaign/report
+campaign/report: ## Write docs/reliability.md from the results in test/campaign/results
+	@$(GO) run ./test/campaign/gpuq-campaign report $$(ls -r test/campaign/results/*.json)
+
+.PHONY: test/race
+test/race: deps build ## Run all tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(PKG)
+
+.PHONY: lint
+lint: deps ## Check form and find mistakes: gofumpt, go vet, staticcheck, shellcheck
+	@echo gofumpt; unformed=$$($(TOOL) gofumpt -l .); \
+		[ -z "$$unformed" ] || { echo "make fmt would change:"; echo "$$unformed"; exit 1; }
+	@echo go vet; $(GO) vet ./... && $(GO) vet -tags planted ./daemon/... ./test/sim/...
+	@echo staticcheck; $(TOOL) staticcheck ./... && $(TOOL) staticcheck -tags planted ./daemon/agent ./daemon/ledger ./test/sim
+	@echo shellcheck; shellcheck $(SCRIPTS)
+
+.PHONY: fmt
+fmt: ## Format all Go code
+	@$(TOOL) gofumpt -w .
+
+.PHONY: clean
+clean: ## Remove the built programs (make down removes the cluster)
+	rm -rf bin
