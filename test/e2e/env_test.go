@@ -17,6 +17,8 @@ import (
 
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/job"
+	"gpuqd/daemon/runner"
+	"gpuqd/daemon/runner/proctree"
 	"gpuqd/test/cluster"
 	"gpuqd/test/wait"
 )
@@ -287,31 +289,30 @@ func expectNoProcessOf(t *testing.T, dir string) {
 	}
 }
 
-// expectNoCgroups checks, at the end, that no attempt's cgroup is left that was
-// not there before.
-func expectNoCgroups(t *testing.T) {
+// expectNoCgroups checks that the daemons have left no cgroup of an attempt that
+// they ever began. Those of other clusters are none of this test's business.
+func (e *env) expectNoCgroups(t *testing.T) {
 	t.Helper()
-	list := func() map[string]bool {
-		found := map[string]bool{}
-		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-			dirs, err := filepath.Glob(root + "/gpuqd-*")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, dir := range dirs {
-				found[dir] = true
-			}
+	var attempts []string
+	for _, worker := range e.Workers() {
+		dirs, err := filepath.Glob(filepath.Join(e.StateDir(worker), "attempts", "[^.]*"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return found
+		attempts = append(attempts, dirs...)
 	}
-	before := list()
-	t.Cleanup(func() {
-		for dir := range list() {
-			if !before[dir] {
-				t.Errorf("cgroup left behind: %s", dir)
-			}
+	if len(attempts) == 0 {
+		t.Fatal("no attempt is in a journal: there is nothing to judge by")
+	}
+	for _, dir := range attempts {
+		key, err := runner.ParseKey(filepath.Base(dir))
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		if left := proctree.FindCgroup(key.CgroupName()); left != "" {
+			t.Errorf("cgroup left behind: %s", left)
+		}
+	}
 }
 
 // expectNoProcessOfJob checks that nothing of the job's tree is alive.

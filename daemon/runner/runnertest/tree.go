@@ -155,13 +155,18 @@ func neighbours(b *Bench) {
 	first := b.Start(in)
 	in.Attempt = 11 // its text begins with the other's
 	second := b.Start(in)
+	b.Until("the other attempt is the shell and what it forked", func() bool {
+		left, err := second.Leftovers()
+		b.Must(err)
+		return len(left) == 2
+	})
 	b.Must(unix.Kill(b.Started(first).ShimPID, unix.SIGKILL))
 	if _, err := first.Wait(b.ctx()); !errors.Is(err, runner.ErrLost) {
 		b.Fatalf("Wait: %v, want ErrLost", err)
 	}
 	b.Must(first.RecordLost("test"))
 	b.WantNothingLeft(first)
-	if left, err := second.Leftovers(); err != nil || len(left) < 2 {
+	if left, err := second.Leftovers(); err != nil || len(left) != 2 {
 		b.Errorf("the other attempt has %v left, %v", left, err)
 	}
 	b.Must(second.RequestStop(runner.Stop{Reason: runner.StopKilled}))
