@@ -65,6 +65,7 @@ func (s *supervisor) stopWritten(err error) {
 		return
 	}
 	s.killAt = time.Now().Add(s.grace)
+	s.askedAt = time.Now()
 	s.tree.terminate()
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/proctree"
 )
 
@@ -23,6 +25,10 @@ type tree struct {
 	// stopped are the processes that this tree's freeze stopped. One that had
 	// stopped by itself before is not among them and stays stopped after a thaw.
 	stopped map[proctree.Process]bool
+	// asked are the processes that were asked to end, and askedUntil is when that
+	// was, as a process's start is counted.
+	asked      map[proctree.Process]bool
+	askedUntil uint64
 }
 
 // freeze makes everything stand still: by the cgroup, and by SIGSTOP what is not
@@ -91,12 +97,45 @@ func (t *tree) terminate() {
 	if err != nil {
 		note("look for processes: %v", err)
 	}
+	t.asked, t.askedUntil = make(map[proctree.Process]bool), bootTicks()
+	for _, p := range procs {
+		t.asked[p.Process] = true
+	}
+	askToEnd(procs)
+}
+
+// terminateMissed asks those that terminate did not see, because they were being
+// forked while it looked: what their parent's end has left to the shim since, and
+// is as old. What the command starts in order to end well is younger, and has a
+// parent that waits for it.
+func (t *tree) terminateMissed() {
+	procs, err := proctree.Descendants(os.Getpid())
+	if err != nil {
+		note("look for processes: %v", err)
+	}
+	var missed []proctree.Stat
+	for _, p := range procs {
+		if !t.asked[p.Process] && p.PPID == os.Getpid() && p.Ticks <= t.askedUntil {
+			t.asked[p.Process] = true
+			missed = append(missed, p)
+		}
+	}
+	askToEnd(missed)
+}
+
+func askToEnd(procs []proctree.Stat) {
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGCONT} {
 		for _, p := range procs {
 			_ = proctree.Signal(p.Process, sig) // gone is as good
 		}
 	}
 }
+
+// bootTicks is now in the unit of a process's start. The kernel counts it in
+// hundredths of a second on every architecture that Go runs on.
+//
+// Source: proc_pid_stat(5), field 22; USER_HZ.
+func bootTicks() uint64 { return uint64(runner.Boottime() / (time.Second / 100)) }
 
 // kill ends what is there now; it is called until wait finds no child.
 func (t *tree) kill() {

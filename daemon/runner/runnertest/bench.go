@@ -129,7 +129,7 @@ func (b *Bench) Intent(script string) runner.Intent {
 	return runner.Intent{
 		JobID: job.NewID(), Attempt: 1, Fence: 1, ClaimID: string(job.NewID()), Session: b.Session,
 		Host: "host1", Submitter: "alice", Command: []string{"/bin/sh", "-c", script},
-		Workdir: filepath.Join(b.State, "work"), Grace: 500 * time.Millisecond, ClaimedAt: time.Now(),
+		Workdir: filepath.Join(b.State, "work"), Grace: 10 * time.Second, ClaimedAt: time.Now(),
 	}
 }
 

@@ -18,6 +18,7 @@ var endingTests = map[string]func(*Bench){
 	"CodeAndSignalAreRecorded":     codeAndSignal,
 	"FailedExecIsAnExitWithAdvice": failedExec,
 	"TimeLimitEndsTheAttempt":      timeLimit,
+	"StopReachesWhatIsBeingForked": stopWhileForking,
 	"StopReasonDecidesTheClass":    stopReasons,
 	"ExitBeforeStopCounts":         exitBeforeStop,
 	"GraceLetsTheTreeFinish":       graceForTree,
@@ -108,6 +109,22 @@ func stopReasons(b *Bench) {
 		}
 		if reason.AtOnce() && e.Signal != "SIGKILL" {
 			b.Errorf("%s: it ended by %q: it must get no grace", reason, e.Signal)
+		}
+	}
+}
+
+// stopWhileForking: a command that is asked to end just as it forks needs no
+// SIGKILL. Its grace is longer than the test's patience.
+func stopWhileForking(b *Bench) {
+	for n := range 10 {
+		forks := b.File(fmt.Sprint("forks", n))
+		in := b.Intent("i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); echo >> " + forks + "; done; wait")
+		in.Grace = time.Hour
+		a := b.Start(in)
+		b.Until("it forks", func() bool { return b.Size(forks) > 0 })
+		b.Must(a.RequestStop(runner.Stop{Reason: runner.StopKilled}))
+		if e := b.Wait(a); e.Class != job.ClassKilled || e.Signal != "SIGTERM" {
+			b.Fatalf("got %+v", e)
 		}
 	}
 }

@@ -37,7 +37,8 @@ func stubborn(pids string) string {
 func daemonisedAtTimeLimit(b *Bench) {
 	pids := b.File("pids")
 	in := b.Intent(stubborn(pids) + "sleep 1000")
-	in.TimeLimit, in.Grace = 700*time.Millisecond, 200*time.Millisecond
+	// Long enough for the three to start, however busy the machine is.
+	in.TimeLimit, in.Grace = 8*time.Second, 200*time.Millisecond
 	a := b.Start(in)
 	all := b.PIDs(pids, 3)
 	e := b.Wait(a)

@@ -109,6 +109,7 @@ func (r *realRig) BootID() string { return r.boot }
 
 func (r *realRig) Intent(p disk.Payload) runner.Intent {
 	in := intent(filepath.Join(r.state, "work"))
+	in.Grace = 10 * time.Second // what obeys needs less, however busy the machine is
 	body := fmt.Sprintf("exec sleep %f", p.Run.Seconds())
 	if p.Code != 0 {
 		body = fmt.Sprintf("sleep %f; exit %d", p.Run.Seconds(), p.Code)

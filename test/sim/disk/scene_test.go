@@ -211,12 +211,12 @@ var scenes = []struct {
 	}, `start: ok; exit: code=143 signal=SIGTERM class=timeout stop=timeout detail=300ms lost=false frozen=false log=52`},
 	{"TimeLimitOfWhatIgnoresTERM", func(s *scene) {
 		in := s.Intent(disk.Payload{Run: long, IgnoresTERM: true})
-		in.TimeLimit = 300 * time.Millisecond
+		in.TimeLimit, in.Grace = 300*time.Millisecond, 300*time.Millisecond
 		s.wait(s.start(in))
 	}, `start: ok; exit: code=137 signal=SIGKILL class=timeout stop=timeout detail=300ms lost=false frozen=false log=52`},
 	{"LeaseBeforeStart", leaseBeforeStart, `missing: refused; passed: refused; expired: refused; another session's: refused; another boot's: refused; none: ok; exit: code=0 signal= class= stop= detail= lost=false frozen=false log=52`},
 	{"FreezeAndThaw", func(s *scene) {
-		a := s.start(s.guarded(disk.Payload{Run: time.Second}))
+		a := s.start(s.guarded(disk.Payload{Run: 5 * time.Second}))
 		s.lease(-time.Millisecond, runner.SessionLive)
 		s.until("it is frozen", func() bool { return s.Froze(a) == 1 })
 		s.lease(time.Hour, runner.SessionLive)
@@ -225,7 +225,7 @@ var scenes = []struct {
 		s.say("froze %d, thawed %d", s.Froze(a), s.Thawed(a))
 	}, `start: ok; exit: code=0 signal= class= stop= detail= lost=false frozen=true log=52; froze 1, thawed 1`},
 	{"DroppedDeadlineFreezes", func(s *scene) {
-		a := s.start(s.guarded(disk.Payload{Run: time.Second}))
+		a := s.start(s.guarded(disk.Payload{Run: 5 * time.Second}))
 		s.DropDeadlines("another")
 		s.until("it is frozen", func() bool { return s.Froze(a) == 1 })
 		s.lease(time.Hour, runner.SessionLive)
@@ -263,7 +263,7 @@ var scenes = []struct {
 	}, `start: ok; exit: code=137 signal=SIGKILL class=host_lost stop=freeze_max detail=300ms lost=false frozen=true log=52`},
 	{"FrozenTimeIsNotTheJobs", func(s *scene) {
 		in := s.guarded(plain)
-		in.TimeLimit = 700 * time.Millisecond
+		in.TimeLimit = 5 * time.Second
 		a := s.start(in)
 		s.lease(-time.Millisecond, runner.SessionLive)
 		s.until("it is frozen", func() bool { return s.Froze(a) == 1 })
@@ -272,7 +272,7 @@ var scenes = []struct {
 		s.state(a)
 		s.lease(time.Hour, runner.SessionLive)
 		s.wait(a)
-	}, `start: ok; started=true revoked=false ended=false settled=false ran=1 ok; exit: code=143 signal=SIGTERM class=timeout stop=timeout detail=700ms lost=false frozen=true log=52`},
+	}, `start: ok; started=true revoked=false ended=false settled=false ran=1 ok; exit: code=143 signal=SIGTERM class=timeout stop=timeout detail=5s lost=false frozen=true log=52`},
 	{"StopOfTheFrozenHasNoGrace", func(s *scene) {
 		in := s.guarded(plain)
 		in.Grace = long
