@@ -71,9 +71,13 @@ func syncDir(dir string) error {
 }
 
 // openDB returns a pool whose connections start with the given pragmas.
-func openDB(path string, pragmas ...string) (*sql.DB, error) {
+func openDB(path string, pragmas ...string) (*pool, error) {
 	name := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
-	return sql.Open("sqlite", name.String())
+	db, err := sql.Open("sqlite", name.String())
+	if err != nil {
+		return nil, err
+	}
+	return newPool(db), nil
 }
 
 // Prepare implements ledger.Store. It refuses a network file system before

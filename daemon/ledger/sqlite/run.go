@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -95,8 +94,8 @@ func waitOut(ctx context.Context, deadline time.Time, try func() ([]json.RawMess
 
 // collect runs a statement to its end. A writing statement commits when its last
 // row has been fetched, so the errors of fetching and closing count.
-func collect(ctx context.Context, db *sql.DB, query string, args ...any) (docs []json.RawMessage, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
+func collect(ctx context.Context, db *pool, query string, args ...any) (docs []json.RawMessage, err error) {
+	rows, err := db.query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

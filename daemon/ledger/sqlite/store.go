@@ -9,7 +9,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 
 	"gpuqd/daemon/ledger"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	driver "modernc.org/sqlite"
 )
 
 // Options say where the ledger is.
@@ -44,9 +43,9 @@ type Store struct {
 	busyTimeout time.Duration
 	fsType      func(path string) (int64, error)
 
-	writer *sql.DB       // one connection
+	writer *pool         // one connection
 	turn   chan struct{} // capacity 1: holds the token of the write under way
-	reader *sql.DB       // up to readersMax connections that cannot write
+	reader *pool         // up to readersMax connections that cannot write
 }
 
 var _ ledger.Store = (*Store)(nil)
@@ -71,6 +70,14 @@ func Open(_ context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("create the sqlite ledger: %w", err)
 	}
 	s := &Store{path: path, busyTimeout: o.BusyTimeout, fsType: fsType, turn: make(chan struct{}, 1)}
+	// What Debian's SQLite does, too: a commit then writes all that is needed to
+	// read it back, but costs no entry in the file system's journal for the time
+	// of the write. It holds for the process.
+	//
+	// Source: modernc.org/sqlite, Fdatasync.
+	if _, err := driver.Fdatasync(true); err != nil {
+		return nil, fmt.Errorf("sync with fdatasync: %w", err)
+	}
 	// The busy timeouts are 0: this package waits itself, since SQLite's own
 	// wait ignores contexts and sleeps up to 100 ms at a time.
 	if s.writer, err = openDB(path, "synchronous(FULL)", "busy_timeout(0)"); err != nil {
