@@ -65,7 +65,7 @@ func configOf(user string) Config {
 	cfg := Config{
 		User: user, Password: "secret of " + user, Host: user,
 		TakeTimeout: 2 * time.Second, ConfirmTimeout: 10 * time.Second, DialTimeout: 2 * time.Second,
-		Heartbeat: 2 * time.Second, BackoffMax: time.Second,
+		Heartbeat: 4 * time.Second, BackoffMax: time.Second,
 	}
 	for _, node := range cluster.Nodes {
 		cfg.URLs = append(cfg.URLs, fmt.Sprintf("amqp://127.0.0.1:%d/", node.Port))

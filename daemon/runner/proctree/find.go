@@ -83,8 +83,14 @@ func Find(m Mark) ([]Process, error) {
 		case pid == self || pid == 1:
 		case session != 0 && s.Session == session:
 			marked[pid] = true
-		case len(want) > 0 && s.Ticks >= m.Since && s.Alive() && proc.hasEnviron(pid, want):
-			marked[pid] = true
+		case len(want) > 0 && s.Ticks >= m.Since && s.Alive():
+			has, err := proc.hasEnviron(pid, want)
+			if err != nil {
+				return nil, err
+			}
+			if has {
+				marked[pid] = true
+			}
 		}
 	}
 	shim, ok := all[m.Shim.PID]

@@ -10,6 +10,9 @@ import (
 // cgroup, and returns what was still alive after wait.
 func KillAll(m Mark, wait time.Duration) ([]int, error) {
 	pause := 5 * time.Millisecond
+	// A dying process loses its environment before its open files, a GPU's among
+	// them: what was found once counts until it is dead.
+	known := make(map[Process]bool)
 	for end := time.Now().Add(wait); ; time.Sleep(pause) {
 		pause = min(2*pause, time.Second)
 		if err := m.Cgroup.Kill(); err != nil {
@@ -19,6 +22,10 @@ func KillAll(m Mark, wait time.Duration) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, p := range procs {
+			known[p] = true
+		}
+		procs = alive(known)
 		if len(procs) == 0 {
 			return nil, m.Cgroup.Remove()
 		}
@@ -29,6 +36,19 @@ func KillAll(m Mark, wait time.Duration) ([]int, error) {
 			_ = Signal(p, unix.SIGKILL) // gone already, or the next pass tells
 		}
 	}
+}
+
+// alive returns those of known that are alive, and forgets the others.
+func alive(known map[Process]bool) []Process {
+	var left []Process
+	for p := range known {
+		if p.Alive() {
+			left = append(left, p)
+		} else {
+			delete(known, p)
+		}
+	}
+	return left
 }
 
 func pidsOf(procs []Process) []int {

@@ -3,6 +3,7 @@ package proctree
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 
@@ -50,14 +51,23 @@ func (s *scan) all() (map[int]Stat, error) {
 			continue
 		}
 		data, err := s.read(pid, "/stat")
+		if isGoneOrHidden(err) {
+			continue
+		}
 		if err != nil {
-			continue // it ended meanwhile
+			return nil, fmt.Errorf("read state of process %d: %w", pid, err)
 		}
 		if stat, err := parseStat(pid, data); err == nil {
 			all[pid] = stat
 		}
 	}
 	return all, nil
+}
+
+// isGoneOrHidden reports whether a process ended while it was looked at, or is
+// another user's whom this one may not look at.
+func isGoneOrHidden(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
 }
 
 // read returns a file of a process; the bytes are good until the next call.
@@ -94,19 +104,22 @@ func (m Mark) environ() [][]byte {
 }
 
 // hasEnviron reports whether a process was executed with each of want in its
-// environment. What cannot be read (another user's process) has not.
-func (s *scan) hasEnviron(pid int, want [][]byte) bool {
+// environment. What may not be read (another user's process) has not.
+func (s *scan) hasEnviron(pid int, want [][]byte) (bool, error) {
 	data, err := s.read(pid, "/environ")
-	if err != nil || len(data) == 0 {
-		return false
+	if isGoneOrHidden(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read environment of process %d: %w", pid, err)
 	}
 	for _, w := range want {
 		// The first variable follows nothing, and the last may lack its end.
 		if !bytes.Contains(data, w) && !bytes.HasPrefix(data, w[1:]) && !bytes.HasSuffix(data, w[:len(w)-1]) && !bytes.Equal(data, w[1:len(w)-1]) {
-			return false
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 var errFormat = errors.New("/proc shows no known format")
