@@ -12,13 +12,28 @@ import (
 // syncs is told how long each fsync took; nil is told nothing.
 type syncs func(took time.Duration)
 
+// sync puts on disk all that is needed to read the file back; its times are not.
 func (s syncs) sync(file *os.File) error {
+	return s.timed(func() error { return Datasync(file) })
+}
+
+func (s syncs) timed(sync func() error) error {
 	began := time.Now()
-	err := file.Sync()
+	err := sync()
 	if s != nil {
 		s(time.Since(began))
 	}
 	return err
+}
+
+// Datasync is fdatasync(2): the file's data, and its size where that is new. A
+// write in place then costs the file system no journal entry.
+func Datasync(file *os.File) error {
+	for {
+		if err := unix.Fdatasync(int(file.Fd())); err != unix.EINTR {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
 }
 
 // writeFile puts data at path, whole or not at all, and syncs the file and its
@@ -50,7 +65,7 @@ func (s syncs) dir(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.sync(dir), dir.Close())
+	return errors.Join(s.timed(dir.Sync), dir.Close())
 }
 
 // tryLock takes the flock of the file at path without waiting: exclusive, or

@@ -147,7 +147,7 @@ func (s syncs) fill(dir string, in *Intent) error {
 	return errors.Join(
 		s.write(filepath.Join(dir, "intent"), intent),
 		s.write(filepath.Join(dir, "record"), make([]byte, slotCount*slotBytes)),
-		s.write(filepath.Join(dir, "lock"), nil),
+		os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600), // empty: its entry in dir is all of it
 		s.dir(dir))
 }
 

@@ -25,7 +25,7 @@ func TestEverySyncIsObserved(t *testing.T) {
 		syncs = 0
 	}
 	a := begin(t, j)
-	expect("begin", 5) // intent, record, lock, the directory, and the one around it
+	expect("begin", 4) // intent, record, the directory, and the one around it
 	must(t, a.RequestStop(runner.Stop{Reason: runner.StopKilled}))
 	expect("stop", 1)
 	again, err := j.Get(a.Key())

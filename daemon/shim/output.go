@@ -84,8 +84,8 @@ func (o *output) finish() (kept, dropped int64) {
 		// On a full disk this line is missing too; the exit record has the count.
 		_, _ = fmt.Fprintf(o.log, "\ngpuqd: %d bytes of output were dropped after the first %d: the log is bounded, or the disk is full\n", o.dropped, o.kept)
 	}
-	if o.log != nil {
-		if err := o.log.Sync(); err != nil {
+	if o.log != nil && o.kept > 0 {
+		if err := runner.Datasync(o.log); err != nil {
 			note("sync the output: %v", err)
 		}
 	}

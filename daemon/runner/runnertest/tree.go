@@ -106,9 +106,10 @@ func forkingTree(b *Bench) {
 }
 
 func lostWhileStopping(b *Bench) {
-	in := b.Intent("trap '' TERM; while :; do sleep 0.05; done")
+	in := b.Intent("trap '' TERM; echo ready > " + b.File("ready") + "; while :; do sleep 0.05; done")
 	in.Grace = time.Hour
 	a := b.Start(in)
+	b.Until("the command ignores SIGTERM", func() bool { return b.Size(b.File("ready")) > 0 })
 	b.Must(a.RequestStop(runner.Stop{Reason: runner.StopKilled, Detail: "by bob"}))
 	b.Until("the stop has begun", func() bool { _, ok, err := a.Stopping(); return ok && err == nil })
 	b.Must(unix.Kill(b.Started(a).ShimPID, unix.SIGKILL))
