@@ -44,7 +44,7 @@ type running struct {
 	t     *testing.T
 	stop  context.CancelFunc
 	out   *io.PipeReader
-	wrote atomic.Int64 // lines that run has begun to write
+	wrote atomic.Int64       // lines that run has begun to write
 	lines chan device.Report // closed with the output
 	code  chan int
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,10 +29,28 @@ func (s syncs) timed(sync func() error) error {
 
 // Datasync is fdatasync(2): the file's data, and its size where that is new. A
 // write in place then costs the file system no journal entry.
-func Datasync(file *os.File) error {
+func Datasync(file *os.File) error { return datasync(int(file.Fd())) }
+
+func datasync(fd int) error {
+	_, err := retried(func() (int, error) { return 0, unix.Fdatasync(fd) })
+	return os.NewSyscallError("fdatasync", err)
+}
+
+// openRaw opens a file that is read or written once, without asking whether it
+// can be polled, which costs an os.File five system calls.
+func openRaw(path string, flags int) (int, error) {
+	fd, err := retried(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// retried repeats a system call that a signal interrupted.
+func retried(call func() (int, error)) (int, error) {
 	for {
-		if err := unix.Fdatasync(int(file.Fd())); err != unix.EINTR {
-			return os.NewSyscallError("fdatasync", err)
+		if n, err := call(); err != unix.EINTR {
+			return n, err
 		}
 	}
 }

@@ -162,8 +162,9 @@ func (s *ProcessStarter) Close() error {
 }
 
 // shimEnviron is the environment that a starter gives the shim. The shim idles
-// nearly all its life: one processor and an eager collector keep it small.
-var shimEnviron = []string{"GOMAXPROCS=1", "GOGC=20"}
+// nearly all its life: one processor and an eager collector keep it small. Its
+// loops are short, so that nothing need be preempted, by a signal to each thread.
+var shimEnviron = []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=asyncpreemptoff=1"}
 
 // The first word of a shim's answer to its starter, on the descriptor named by
 // --answer-fd. A reason follows AnswerRefused.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
+	"io"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
 )
 
 // slotBytes is the size of one slot: a block, which disks write whole.
@@ -82,28 +85,36 @@ func (s syncs) writeSlot(path string, which slot, v any) error {
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	fd, err := openRaw(path, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	if _, err := file.WriteAt(data, int64(which)*slotBytes); err != nil {
-		return err
+	defer unix.Close(fd) // synced
+	n, err := retried(func() (int, error) { return unix.Pwrite(fd, data, int64(which)*slotBytes) })
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
 	}
-	return s.sync(file)
+	if err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return s.timed(func() error { return datasync(fd) })
 }
 
 // readSlot reads a slot of the record at path. A slot that was torn by a crash
 // reads as absent: its writer never saw the sync succeed and told nobody.
 func readSlot(path string, s slot, v any) (bool, error) {
-	file, err := os.Open(path)
+	fd, err := openRaw(path, unix.O_RDONLY)
 	if err != nil {
 		return false, err
 	}
-	defer file.Close()
+	defer unix.Close(fd) // read only
 	data := make([]byte, slotBytes)
-	if _, err := file.ReadAt(data, int64(s)*slotBytes); err != nil {
-		return false, err
+	n, err := retried(func() (int, error) { return unix.Pread(fd, data, int64(s)*slotBytes) })
+	if err == nil && n < len(data) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return false, &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	ok, err := unseal(data, v)
 	if errors.Is(err, ErrDamaged) {

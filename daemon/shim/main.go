@@ -15,6 +15,11 @@
 // Goroutines of a running shim: main (the supervisor), one that reaps, one that
 // copies output, one that reads the disk, one that waits for the exec, one for
 // each write of a stop reason, and the runtime's for signals.
+//
+// The runtime need not look for a processor limit: the shim uses one processor.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

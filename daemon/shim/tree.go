@@ -2,11 +2,9 @@ package main
 
 import (
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/proctree"
 )
 
@@ -97,7 +95,7 @@ func (t *tree) terminate() {
 	if err != nil {
 		note("look for processes: %v", err)
 	}
-	t.asked, t.askedUntil = make(map[proctree.Process]bool), bootTicks()
+	t.asked, t.askedUntil = make(map[proctree.Process]bool), proctree.Now()
 	for _, p := range procs {
 		t.asked[p.Process] = true
 	}
@@ -130,12 +128,6 @@ func askToEnd(procs []proctree.Stat) {
 		}
 	}
 }
-
-// bootTicks is now in the unit of a process's start. The kernel counts it in
-// hundredths of a second on every architecture that Go runs on.
-//
-// Source: proc_pid_stat(5), field 22; USER_HZ.
-func bootTicks() uint64 { return uint64(runner.Boottime() / (time.Second / 100)) }
 
 // kill ends what is there now; it is called until wait finds no child.
 func (t *tree) kill() {

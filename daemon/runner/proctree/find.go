@@ -68,13 +68,16 @@ func Find(m Mark) ([]Process, error) {
 	}
 	defer proc.close()
 	// After the cgroup, so that its processes are in the picture.
-	all, err := proc.all()
+	all, err := proc.since(m.first())
 	if err != nil {
 		return nil, err
 	}
 	marked := make(map[int]bool)
 	for _, pid := range inCgroup {
 		marked[pid] = true
+		if err := proc.add(all, pid); err != nil { // it may be older, and was moved there
+			return nil, err
+		}
 	}
 	self, want := os.Getpid(), m.environ()
 	session := m.sessionIn(all)
@@ -114,6 +117,15 @@ func Find(m Mark) ([]Process, error) {
 		}
 	}
 	return found, nil
+}
+
+// first is the process that no other with the mark is older than: the shim, which
+// started its command. Without one, every process may have the mark.
+func (m Mark) first() Process {
+	if m.Since == 0 || m.Since != m.Shim.Ticks {
+		return Process{}
+	}
+	return m.Shim
 }
 
 // sessionIn returns the session that the leader made, 0 where it is gone. While

@@ -50,18 +50,71 @@ func (s *scan) all() (map[int]Stat, error) {
 		if err != nil {
 			continue
 		}
-		data, err := s.read(pid, "/stat")
-		if isGoneOrHidden(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read state of process %d: %w", pid, err)
-		}
-		if stat, err := parseStat(pid, data); err == nil {
-			all[pid] = stat
+		if err := s.add(all, pid); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
+}
+
+// youth is the age, in clock ticks, up to which a process is looked for among
+// the latest PIDs alone: a second, in which no host uses up its PIDs (32,768 at
+// the least).
+const youth = 100
+
+// since returns every process that can have started after p, and more where that
+// is not cheaper. At the end of a short attempt it looks at some tens of
+// processes, not at all of a host.
+func (s *scan) since(p Process) (map[int]Stat, error) {
+	if p.PID <= 0 || p.Ticks+youth < Now() {
+		return s.all()
+	}
+	found := make(map[int]Stat)
+	last := 0
+	for pid := p.PID; ; pid++ {
+		if pid > last {
+			// Asked again at the end: what was forked meanwhile, and whose parent is
+			// gone before it was looked at, has a later PID.
+			now, err := s.lastPID()
+			if err != nil || now < p.PID { // the PIDs began anew
+				return s.all()
+			}
+			if now < pid {
+				return found, nil
+			}
+			last = now
+		}
+		if err := s.add(found, pid); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lastPID returns the PID that was given last.
+//
+// Source: proc_loadavg(5).
+func (s *scan) lastPID() (int, error) {
+	data, err := s.readAt("loadavg")
+	if err != nil {
+		return 0, err
+	}
+	text := bytes.TrimSpace(data)
+	return strconv.Atoi(string(text[bytes.LastIndexByte(text, ' ')+1:]))
+}
+
+// add puts a process's state into the map, unless it is gone.
+func (s *scan) add(to map[int]Stat, pid int) error {
+	data, err := s.read(pid, "/stat")
+	if isGoneOrHidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read state of process %d: %w", pid, err)
+	}
+	if stat, err := parseStat(pid, data); err == nil {
+		to[pid] = stat
+	}
+	return nil
 }
 
 // isGoneOrHidden reports whether a process ended while it was looked at, or is
@@ -73,7 +126,11 @@ func isGoneOrHidden(err error) bool {
 // read returns a file of a process; the bytes are good until the next call.
 func (s *scan) read(pid int, file string) ([]byte, error) {
 	s.name = append(strconv.AppendInt(s.name[:0], int64(pid), 10), file...)
-	fd, err := unix.Openat(s.fd, string(s.name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return s.readAt(string(s.name))
+}
+
+func (s *scan) readAt(name string) ([]byte, error) {
+	fd, err := unix.Openat(s.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
