@@ -100,6 +100,9 @@ func start(a *runner.Attempt, l *lease, sig *signals, ans *answer, opts options)
 	}
 	out := openOutput(a)
 	cmd, err := fork(a, out, opts.noCgroup)
+	// The first thread, which the command's PDEATHSIG is tied to, lives as long as
+	// the process; from here on any thread may run this.
+	runtime.UnlockOSThread()
 	if err != nil {
 		return refuse(a, ans, "start the command: "+err.Error())
 	}
