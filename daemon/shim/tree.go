@@ -95,11 +95,12 @@ func (t *tree) terminate() {
 	if err != nil {
 		note("look for processes: %v", err)
 	}
-	t.asked, t.askedUntil = make(map[proctree.Process]bool), proctree.Now()
+	t.asked = make(map[proctree.Process]bool)
 	for _, p := range procs {
 		t.asked[p.Process] = true
 	}
 	askToEnd(procs)
+	t.askedUntil = proctree.Now() // until it gets the signal, a parent forks on
 }
 
 // terminateMissed asks those that terminate did not see, because they were being
