@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"gpuqd/daemon/job"
@@ -52,8 +53,8 @@ func (r *rig) runBatch(ctx context.Context, n int, s job.Spec) (b batch, err err
 	if err := r.resume(ctx); err != nil {
 		return b, err
 	}
-	want := at[1].commits() + n
-	if at[2], err = r.until(ctx, func(m metrics) bool { return m.commits() >= want && m.held() == 0 }); err != nil {
+	want := at[1].succeeded() + n
+	if at[2], err = r.until(ctx, func(m metrics) bool { return m.succeeded() >= want && m.held() == 0 }); err != nil {
 		return b, err
 	}
 	after, err := r.cpu()
@@ -66,7 +67,7 @@ func (r *rig) runBatch(ctx context.Context, n int, s job.Spec) (b batch, err err
 	}
 	ran, seconds, err := span(docs)
 	if err != nil || ran != n {
-		return b, fmt.Errorf("%d of %d jobs have succeeded: %w", ran, n, err)
+		return b, errors.Join(fmt.Errorf("%d of %d jobs have succeeded", ran, n), err)
 	}
 	b.submitted, b.rate = ratio(float64(n), took.Seconds()), ratio(float64(n), seconds)
 	b.perJob = at[2].operations().Since(at[0].operations()).Over(n)

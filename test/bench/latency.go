@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,7 +42,7 @@ func (r *rig) idleLatencies(ctx context.Context, n int, withGpuqctl bool) ([]flo
 		if withGpuqctl {
 			result, err := r.Gpuqctl(ctx, append([]string{"submit", "--"}, s.Command...)...)
 			if err != nil || result.Code != 0 {
-				return nil, fmt.Errorf("gpuqctl submit: %w: %s", err, result.Stderr)
+				return nil, errors.Join(fmt.Errorf("gpuqctl submit: exit code %d: %s", result.Code, result.Stderr), err)
 			}
 			id = job.ID(result.Stdout[:36])
 		} else if _, err := r.client.Submit(ctx, job.Submission{ID: id, Spec: s}); err != nil {
@@ -111,7 +112,7 @@ func (r *rig) payloadStart(ctx context.Context, n int) ([]float64, error) {
 		}
 		var status syscall.WaitStatus
 		if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || status.ExitStatus() != 0 {
-			return nil, fmt.Errorf("the payload ended with %d: %w", status.ExitStatus(), err)
+			return nil, errors.Join(fmt.Errorf("the payload ended with %d", status.ExitStatus()), err)
 		}
 		stamped, err := awaitStamp(ctx, file, len(list)+1)
 		if err != nil {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -67,8 +68,9 @@ func (m metrics) operations() floor.Operations {
 	return done
 }
 
-// commits counts the results that the ledger took.
-func (m metrics) commits() int { return int(m.sum("gpuqd_commits_total", "")) }
+// succeeded counts the attempts whose success the ledger took. (The commits would
+// count claims that were given up too, as at a drain.)
+func (m metrics) succeeded() int { return int(m.sum("gpuqd_attempts_total", `outcome="succeeded"`)) }
 
 // held counts the attempts under way.
 func (m metrics) held() int { return int(m.sum("gpuqd_attempts_held", "")) }
@@ -79,6 +81,7 @@ func scrape(ctx context.Context, address string) (metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("Accept-Encoding", "identity") // packing them would cost the daemon more than making them
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("read the daemon's metrics: %w", err)
@@ -86,7 +89,7 @@ func scrape(ctx context.Context, address string) (metrics, error) {
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("read the daemon's metrics: %s, %w", response.Status, err)
+		return nil, errors.Join(fmt.Errorf("read the daemon's metrics: %s", response.Status), err)
 	}
 	return parseMetrics(string(text)), nil
 }

@@ -13,19 +13,20 @@ const served = `# HELP gpuqd_acks_total Acks.
 gpuqd_acks_total{result="failed"} 1
 gpuqd_acks_total{result="sent"} 40
 gpuqd_attempts_held 3
+gpuqd_attempts_total{outcome="queued"} 2
+gpuqd_attempts_total{outcome="succeeded"} 38
 gpuqd_broker_operation_duration_seconds_bucket{operation="get",result="ok",le="0.001"} 7
 gpuqd_broker_operation_duration_seconds_count{operation="depth",result="ok"} 90
 gpuqd_broker_operation_duration_seconds_count{operation="get",result="empty"} 2
 gpuqd_broker_operation_duration_seconds_count{operation="get",result="ok"} 40
 gpuqd_broker_operation_duration_seconds_sum{operation="get",result="ok"} 1.5e-02
-gpuqd_commits_total 38
 gpuqd_journal_sync_duration_seconds_count 240
 `
 
 func TestOperationsAreReadFromMetrics(t *testing.T) {
 	m := parseMetrics(served)
-	if m.commits() != 38 || m.held() != 3 {
-		t.Errorf("%d commits, %d held; want 38, 3", m.commits(), m.held())
+	if m.succeeded() != 38 || m.held() != 3 {
+		t.Errorf("%d succeeded, %d held; want 38, 3", m.succeeded(), m.held())
 	}
 	done := m.operations()
 	for name, want := range map[string]float64{

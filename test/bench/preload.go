@@ -30,7 +30,6 @@ const (
 type preload struct {
 	rig     *rig
 	db      *sql.DB
-	insert  *sql.Stmt
 	conn    *amqp.Connection
 	ch      *amqp.Channel
 	account string
@@ -49,9 +48,6 @@ func (r *rig) newPreload(ctx context.Context) (p *preload, err error) {
 		return p, err
 	}
 	p.db.SetMaxOpenConns(1)
-	if p.insert, err = p.db.PrepareContext(ctx, `INSERT INTO "jobs" (id, doc) VALUES (?1, json(?2))`); err != nil {
-		return p, err
-	}
 	urls, err := r.HostURLs()
 	if err != nil {
 		return p, err
@@ -103,28 +99,15 @@ func (p *preload) fill(ctx context.Context, n int, tell func(now int)) error {
 	return nil
 }
 
-// store inserts documents in one transaction.
-func (p *preload) store(ctx context.Context, jobs []*job.Job) (err error) {
-	tx, err := p.db.BeginTx(ctx, nil)
+// store inserts documents by one statement, and so in one transaction: the driver
+// would compile a statement of one document anew for each.
+func (p *preload) store(ctx context.Context, jobs []*job.Job) error {
+	docs, err := json.Marshal(jobs)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, tx.Rollback())
-		}
-	}()
-	insert := tx.StmtContext(ctx, p.insert)
-	for _, j := range jobs {
-		doc, err := json.Marshal(j)
-		if err != nil {
-			return err
-		}
-		if _, err := insert.ExecContext(ctx, string(j.ID), string(doc)); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	_, err = p.db.ExecContext(ctx, `INSERT INTO "jobs" (id, doc) SELECT json_extract(value, '$.id'), value FROM json_each(?1)`, string(docs))
+	return err
 }
 
 // publish puts messages into the work queue and waits for all confirms.

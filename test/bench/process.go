@@ -60,8 +60,11 @@ func treeCPU(pid int) (float64, error) {
 // the nanosecond. Source: proc(5), /proc/<pid>/schedstat.
 func scheduled(pid int) (float64, error) {
 	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(paths) == 0 {
-		return 0, fmt.Errorf("process %d has no threads to read: %w", pid, err)
+	if err != nil {
+		return 0, err
+	}
+	if len(paths) == 0 {
+		return 0, fmt.Errorf("process %d has no threads: it has ended", pid)
 	}
 	var total float64
 	for _, path := range paths {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -48,8 +49,8 @@ func (b *bench) dispatch(ctx context.Context, p *preload) (n int, rate float64, 
 	if err := b.rig.resume(ctx); err != nil {
 		return 0, 0, err
 	}
-	want := before.commits() + b.o.Dispatch
-	if _, err := b.rig.until(ctx, func(m metrics) bool { return m.commits() >= want }); err != nil {
+	want := before.succeeded() + b.o.Dispatch
+	if _, err := b.rig.until(ctx, func(m metrics) bool { return m.succeeded() >= want }); err != nil {
 		return 0, 0, err
 	}
 	if err := b.rig.drain(ctx); err != nil {
@@ -59,15 +60,15 @@ func (b *bench) dispatch(ctx context.Context, p *preload) (n int, rate float64, 
 	if err != nil {
 		return 0, 0, err
 	}
-	ran := after.commits() - before.commits()
-	// In the order of the queue, but for a few that were given back at the drain.
+	ran := after.succeeded() - before.succeeded()
+	// In the order of the queue, but for a few that were given up at the drain.
 	docs, err := b.rig.documents(ctx, p.waiting[:min(ran+b.o.Devices, len(p.waiting))])
 	if err != nil {
 		return 0, 0, err
 	}
 	n, seconds, err := span(docs)
 	if err != nil || n != ran {
-		return 0, 0, fmt.Errorf("%d jobs were committed, %d are known by their documents: %w", ran, n, err)
+		return 0, 0, errors.Join(fmt.Errorf("%d jobs have succeeded, %d are known by their documents", ran, n), err)
 	}
 	p.drop(docs)
 	return n, ratio(float64(n), seconds), nil
