@@ -107,7 +107,7 @@ campaign/report: ## Write docs/reliability.md from the results in test/campaign/
 	@$(GO) run ./test/campaign/gpuq-campaign report $$(ls -r test/campaign/results/*.json)
 
 .PHONY: bench
-bench: deps build bench/programs ## Measure how fast it is, about half an hour, and write docs/performance.md (BENCH=--rounds=3)
+bench: deps build bench/programs ## Measure how fast it is, a quarter of an hour or more, and write docs/performance.md (BENCH=--rounds=3)
 	@bin/gpuq-bench run --dir .simulated --result test/bench/results/sqlite.json $(BENCH)
 	@$(MAKE) --no-print-directory bench/report
 
