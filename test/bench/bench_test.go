@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -85,52 +86,54 @@ func expectNothingLeft(t *testing.T) {
 }
 
 // TestShimSyncsAreAsMany: no metric tells of the shim's syncs, so they are counted
-// from outside, for both shims.
+// from outside, for both shims, with and without output.
 func TestShimSyncsAreAsMany(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
+	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("no strace to count them with")
-	}
-	count := func(dir string, args ...string) int {
-		trace := filepath.Join(t.TempDir(), "trace")
-		cmd := exec.CommandContext(t.Context(), strace, append([]string{"-f", "-o", trace, "-e", "trace=fsync,fdatasync"}, args...)...)
-		cmd.Dir = dir
-		if len(args) > 2 && filepath.Base(args[0]) == floorShim {
-			null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer null.Close()
-			cmd.ExtraFiles = []*os.File{null} // for the answer
-		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v: %s", args, err, out)
-		}
-		text, err := os.ReadFile(trace)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return bytes.Count(text, []byte("sync("))
 	}
 	journal, err := runner.OpenJournal(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer journal.Close()
-	for range 2 {
-		a, err := journal.Begin(runner.Intent{JobID: job.NewID(), Attempt: 1, Command: []string{trueCommand}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		program := program(t, "gpuqd-shim")
-		if got := count(a.Dir(), program, "run", a.Dir()); got != ShimSyncs {
-			t.Errorf("gpuqd-shim syncs %d times, ShimSyncs is %d", got, ShimSyncs)
-		}
-		if a, err = journal.Begin(runner.Intent{JobID: job.NewID(), Attempt: 1, Command: []string{trueCommand}}); err != nil {
-			t.Fatal(err)
-		}
-		if got := count(a.Dir(), filepath.Join(binDir, floorShim), "run", a.Dir(), "-", "3", trueCommand); got != ShimSyncs {
-			t.Errorf("the floor's shim syncs %d times, ShimSyncs is %d", got, ShimSyncs)
+	for _, c := range []struct {
+		command []string
+		want    int
+	}{{[]string{trueCommand}, ShimSyncs - 1}, {[]string{"/bin/echo", "hello"}, ShimSyncs}} {
+		for _, name := range []string{"gpuqd-shim", floorShim} {
+			a, err := journal.Begin(runner.Intent{JobID: job.NewID(), Attempt: 1, Command: c.command})
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"run", a.Dir()}
+			if name == floorShim {
+				args = append(args, "-", strconv.Itoa(ShimSyncs))
+				args = append(args, c.command...)
+			}
+			if got := syncsOf(t, program(t, name), args...); got != c.want {
+				t.Errorf("%s with %v syncs %d times, want %d", name, c.command, got, c.want)
+			}
 		}
 	}
+}
+
+// syncsOf counts the syncs of a program and its children.
+func syncsOf(t *testing.T, program string, args ...string) int {
+	t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	trace := filepath.Join(t.TempDir(), "trace")
+	cmd := exec.CommandContext(t.Context(), "strace", append([]string{"-f", "-o", trace, "-e", "trace=fsync,fdatasync", program}, args...)...)
+	cmd.ExtraFiles = []*os.File{null} // for the answer of the floor's
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v: %s", program, args, err, out)
+	}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(text, []byte("sync("))
 }

@@ -64,8 +64,9 @@ func (b *bench) rounds(ctx context.Context) error {
 	return nil
 }
 
-// ShimSyncs is how many of its writes gpuqd-shim syncs: the start, the exit and
-// the output (daemon/shim: recordStart, record, output.finish). A test counts them.
+// ShimSyncs is how many of its writes gpuqd-shim syncs: the start, the exit, and
+// the output where there is any (daemon/shim: recordStart, record, output.finish).
+// A test counts them.
 const ShimSyncs = 3
 
 // floor measures the floor's side of a round.

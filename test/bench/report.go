@@ -78,9 +78,10 @@ rounded.
 `
 
 const shims = `
-Not in any metric, and the same on both sides: %d syncs by the shim (start, exit, output), two forks and three execs (the
-shim, its second stage, the command), %s. A write to the ledger is one transaction of SQLite with
-synchronous=FULL, and the floor's too.
+Not in any metric, and the same on both sides: at most %d syncs by the shim (start, exit, and the output, of which
+` + "`/bin/true`" + ` has none), two forks and three execs (the shim, its second stage, the command), %s. A write to the
+ledger is one transaction of SQLite with synchronous=FULL, and the floor's too; files are synced with fdatasync on both
+sides, directories with fsync.
 `
 
 const processor = `

@@ -38,7 +38,10 @@ func begin(attempts string, in runner.Intent, syncs int) (*attempt, int, error) 
 			return nil
 		}
 		done++
-		return file.Sync()
+		if place == 2 || place == 3 {
+			return file.Sync() // a directory
+		}
+		return syscall.Fdatasync(int(file.Fd()))
 	}
 	err := errors.Join(
 		os.Mkdir(tmp, 0o700),
@@ -84,7 +87,7 @@ func (a *attempt) settle(commitID string) (synced int, err error) {
 	block := make([]byte, slotBytes)
 	copy(block, text(runner.Verdict{CommitID: commitID, Time: time.Now().UTC()}))
 	if _, err = file.WriteAt(block, slotVerdict*slotBytes); err == nil && a.syncs > 4 {
-		synced, err = 1, file.Sync()
+		synced, err = 1, syscall.Fdatasync(int(file.Fd()))
 	}
 	return synced, errors.Join(err, file.Close())
 }

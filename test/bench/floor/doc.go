@@ -11,13 +11,13 @@
 //	claim    ask Redis for the job; claim it: queued → claimed, owner, attempt and
 //	         fence, a row of history
 //	begin    make the attempt's directory: intent, record of six blocks, lock; sync
-//	         them, their directory and the one around it
+//	         them as gpuqd does, their directory and the one around it
 //	start    start gpuq-floor-shim: it starts a second stage of itself in a cgroup of
 //	         its own, syncs the record of the start, and lets the stage become the
 //	         command
 //	running  claimed → running, while the command runs
 //	end      the shim takes the output until its end, reaps the command, removes the
-//	         cgroup, syncs the output and the record of the exit
+//	         cgroup, syncs the output, if any, and the record of the exit
 //	commit   running → succeeded, with a result; sync the verdict; tell Redis; ack
 //
 // It is honest in both directions. It leaves out what is gpuqd's own care: no

@@ -8,8 +8,8 @@
 //	gpuq-floor-shim exec COMMAND [ARG...]      (by itself only)
 //
 // CGROUP is a directory to be made, or - for none. SYNCS is how many of its writes
-// are synced, of start, exit and output, in this order. Descriptor 3 takes a byte
-// when the start is recorded.
+// are synced, of start, exit, and the output where there is any, in this order.
+// Descriptor 3 takes a byte when the start is recorded.
 package main
 
 import (
@@ -92,6 +92,7 @@ func (s *shim) run(argv []string) error {
 		return err
 	}
 	output, gate, pid, err := s.fork(argv)
+	runtime.UnlockOSThread()
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,8 @@ func (s *shim) run(argv []string) error {
 		return err
 	}
 	_ = syscall.Close(fdAnswer)
-	if _, err := output.WriteTo(s.log); err != nil { // until nobody has the other end
+	kept, err := output.WriteTo(s.log) // until nobody has the other end
+	if err != nil {
 		return err
 	}
 	var status syscall.WaitStatus
@@ -118,8 +120,8 @@ func (s *shim) run(argv []string) error {
 			return err
 		}
 	}
-	if s.syncs > 2 {
-		if err := s.log.Sync(); err != nil {
+	if s.syncs > 2 && kept > 0 {
+		if err := syscall.Fdatasync(int(s.log.Fd())); err != nil {
 			return err
 		}
 	}
@@ -183,5 +185,5 @@ func (s *shim) note(slot int, text string, sync bool) error {
 	if _, err := s.record.WriteAt(block, int64(slot)*slotBytes); err != nil || !sync {
 		return err
 	}
-	return s.record.Sync()
+	return syscall.Fdatasync(int(s.record.Fd()))
 }
