@@ -18,6 +18,8 @@ FROM ?= 0
 TO ?= 1000000
 # The seed of make campaign; 0 draws one.
 SEED ?= 0
+# Flags of make bench: gpuq-bench run --help.
+BENCH ?=
 # What make test runs: PKG=./daemon/job for one package.
 PKG ?= ./...
 
@@ -103,6 +105,19 @@ campaign: deps build ## 100 random real faults under 500 jobs, about half an hou
 .PHONY: campaign/report
 campaign/report: ## Write docs/reliability.md from the results in test/campaign/results
 	@$(GO) run ./test/campaign/gpuq-campaign report $$(ls -r test/campaign/results/*.json)
+
+.PHONY: bench
+bench: deps build bench/programs ## Measure how fast it is, a quarter of an hour or more, and write docs/performance.md (BENCH=--rounds=3)
+	@bin/gpuq-bench run --dir .simulated --result test/bench/results/sqlite.json $(BENCH)
+	@$(MAKE) --no-print-directory bench/report
+
+.PHONY: bench/programs
+bench/programs:
+	@for name in gpuq-bench gpuq-stamp gpuq-floor-shim; do CGO_ENABLED=0 $(BUILD) -o bin/$$name ./test/bench/$$name; done
+
+.PHONY: bench/report
+bench/report: ## Write docs/performance.md from the result in test/bench/results
+	@$(GO) run ./test/bench/gpuq-bench report test/bench/results/sqlite.json
 
 .PHONY: test/race
 test/race: deps build ## Run all tests with the race detector

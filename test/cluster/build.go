@@ -20,6 +20,10 @@ var packages = map[string]string{
 	"gpuq-cluster": "gpuqd/test/cluster/gpuq-cluster",
 
 	"gpuq-campaign": "gpuqd/test/campaign/gpuq-campaign",
+
+	"gpuq-bench":      "gpuqd/test/bench/gpuq-bench",
+	"gpuq-stamp":      "gpuqd/test/bench/gpuq-stamp",
+	"gpuq-floor-shim": "gpuqd/test/bench/gpuq-floor-shim",
 }
 
 // Build builds programs into a directory, for tests: what they run is then the
