@@ -55,7 +55,8 @@ How each is measured:
   their times by the devices' time from the first start to the last end; the gap is from the end of one to the first
   instruction of the next on the same device.
 - **While many wait**: documents are put into the ledger by the thousand, and their messages into the same work queue, as
-  submissions would; then the host takes from it until some hundred are committed, and is drained again.
+  submissions would; when the broker has written them out and is idle, the host takes from it until some hundred are
+  committed, and is drained again.
 - **Idle**: processor time of all threads by the kernel's own count, and memory at the end of it.
 `
 

@@ -27,7 +27,7 @@ func (r *Result) lines() []line {
 	for _, w := range r.Waiting {
 		list = append(list, line{
 			fmt.Sprintf("`/bin/true` while %s jobs wait", thousands(w.Waiting)), perSecond(w.Rate),
-			fmt.Sprintf("%d jobs", w.Jobs),
+			fmt.Sprintf("%d jobs; processor time of each: gpuqd %.1f ms, shim and command %.1f, RabbitMQ %.1f", w.Jobs, w.CPU.Own, w.CPU.Children, w.CPU.Broker),
 		})
 	}
 	for _, p := range []struct {
