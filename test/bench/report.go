@@ -24,6 +24,7 @@ func Report(r *Result) []byte {
 	p.text(fmt.Sprintf(shims, r.Recipe.ShimSyncs, cgroupText(r.Machine.Cgroups)))
 	p.text(processor)
 	p.table(r.processor())
+	p.text(rest)
 	p.text(limits)
 	return []byte(p.b.String())
 }
@@ -89,6 +90,10 @@ const processor = `
 ### Processor time per job
 
 In milliseconds; medians of the rounds.
+`
+
+const rest = `
+What is between the two columns, what was done about it and what was not: [decision 0010](decisions/0010-where-a-jobs-time-goes.md).
 `
 
 const limits = `
