@@ -65,7 +65,6 @@ func (s *supervisor) stopWritten(err error) {
 		return
 	}
 	s.killAt = time.Now().Add(s.grace)
-	s.askedAt = time.Now()
 	s.tree.terminate()
 }
 

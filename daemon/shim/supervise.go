@@ -14,9 +14,6 @@ const (
 	killTick     = 20 * time.Millisecond
 	killPatience = 5 * time.Second
 	slowTick     = time.Second
-	// missedWait is how long a process that was being forked when the tree got
-	// SIGTERM is looked for.
-	missedWait = 5 * time.Second
 )
 
 // supervisor runs one attempt from its release until nothing of it is left. Its
@@ -46,7 +43,6 @@ type supervisor struct {
 	stop     *runner.Stop // the first one
 	grace    time.Duration
 	stopping bool      // the stop reason is on disk, signals may be sent
-	askedAt  time.Time // when the tree got SIGTERM; zero: not yet
 	killAt   time.Time // zero: not yet known
 	killing  time.Time // since when; zero: not yet
 }
@@ -151,11 +147,8 @@ func (s *supervisor) step(now time.Time) {
 	if s.killing.IsZero() && (left || due) {
 		s.killing = now
 	}
-	switch {
-	case !s.killing.IsZero():
+	if !s.killing.IsZero() {
 		s.tree.kill()
-	case !s.askedAt.IsZero() && now.Sub(s.askedAt) < missedWait:
-		s.tree.terminateMissed()
 	}
 }
 

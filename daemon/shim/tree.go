@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,10 +24,6 @@ type tree struct {
 	// stopped are the processes that this tree's freeze stopped. One that had
 	// stopped by itself before is not among them and stays stopped after a thaw.
 	stopped map[proctree.Process]bool
-	// asked are the processes that were asked to end, and askedUntil is when that
-	// was, as a process's start is counted.
-	asked      map[proctree.Process]bool
-	askedUntil uint64
 }
 
 // freeze makes everything stand still: by the cgroup, and by SIGSTOP what is not
@@ -58,7 +55,7 @@ func (t *tree) stopOnce(cgroupFrozen bool) (sent, fresh bool) {
 	procs, err := proctree.Descendants(os.Getpid())
 	if err != nil {
 		note("look for processes: %v", err)
-		return true, false
+		sent = true // some were not seen
 	}
 	for _, p := range procs {
 		if p.State == 'T' || cgroupFrozen && t.cgroup.Has(p.PID) {
@@ -88,46 +85,33 @@ func (t *tree) thaw() {
 	t.stopped = nil
 }
 
-// terminate asks everything to end. A stopped process is continued, so that it
-// can.
+// holdMost bounds how long terminate waits for everything to stand still.
+const holdMost = time.Second
+
+// terminate asks everything to end. It holds the tree meanwhile: else a process
+// that is just being forked is not seen, and outlives a parent that obeys. What
+// cannot be held in time (it is in the kernel) is asked all the same. A stopped
+// process is continued, so that it can end.
 func (t *tree) terminate() {
+	for end := time.Now().Add(holdMost); !t.still() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	procs, err := proctree.Descendants(os.Getpid())
 	if err != nil {
 		note("look for processes: %v", err)
 	}
-	t.asked = make(map[proctree.Process]bool)
 	for _, p := range procs {
-		t.asked[p.Process] = true
+		_ = proctree.Signal(p.Process, unix.SIGTERM) // gone is as good
 	}
-	askToEnd(procs)
-	t.askedUntil = proctree.Now() // until it gets the signal, a parent forks on
+	t.thaw()
+	for _, p := range procs {
+		_ = proctree.Signal(p.Process, unix.SIGCONT)
+	}
 }
 
-// terminateMissed asks those that terminate did not see, because they were being
-// forked while it looked: what their parent's end has left to the shim since, and
-// is as old. What the command starts in order to end well is younger, and has a
-// parent that waits for it.
-func (t *tree) terminateMissed() {
-	procs, err := proctree.Descendants(os.Getpid())
-	if err != nil {
-		note("look for processes: %v", err)
-	}
-	var missed []proctree.Stat
-	for _, p := range procs {
-		if !t.asked[p.Process] && p.PPID == os.Getpid() && p.Ticks <= t.askedUntil {
-			t.asked[p.Process] = true
-			missed = append(missed, p)
-		}
-	}
-	askToEnd(missed)
-}
-
-func askToEnd(procs []proctree.Stat) {
-	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGCONT} {
-		for _, p := range procs {
-			_ = proctree.Signal(p.Process, sig) // gone is as good
-		}
-	}
+// still freezes, and reports whether everything stands still.
+func (t *tree) still() bool {
+	return t.freeze() && (t.cgroup == "" || t.cgroup.Frozen())
 }
 
 // kill ends what is there now; it is called until wait finds no child.

@@ -49,7 +49,7 @@ func TestOnMongoDB(t *testing.T) { suite(t, config.LedgerMongoDB) }
 // suite runs every test on one cluster, one after the other; each leaves the
 // cluster whole for the next.
 func suite(t *testing.T, kind string) {
-	e := startCluster(t, kind)
+	e, ran := startCluster(t, kind), 0
 	for _, test := range []struct {
 		claim string
 		run   func(*testing.T, *env)
@@ -96,12 +96,15 @@ func suite(t *testing.T, kind string) {
 		if !ok {
 			e.logTails(t)
 		}
+		if chosen {
+			ran++
+		}
 		e.noteMetrics(test.claim, ok && chosen)
 		if chosen && !whole {
 			t.Fatal("the cluster does not become whole again: the tests that are left would only wait for it")
 		}
 	}
-	if !t.Failed() {
+	if ran > 0 && !t.Failed() {
 		e.expectWhole(t)
 		e.expectNoCgroups(t)
 	}

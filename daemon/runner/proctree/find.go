@@ -1,6 +1,10 @@
 package proctree
 
-import "os"
+import (
+	"errors"
+	"os"
+	"time"
+)
 
 // Mark is by what the processes of one attempt are known. Every part may be
 // empty.
@@ -12,7 +16,8 @@ type Mark struct {
 	Since   uint64   // of those with Environ, what started at this tick or later; 0: all
 }
 
-// Descendants returns the living processes below pid, however deep.
+// Descendants returns the living processes below pid, however deep. Beside an error
+// it returns those that could be looked at.
 func Descendants(pid int) ([]Stat, error) {
 	proc, err := openProc()
 	if err != nil {
@@ -20,10 +25,7 @@ func Descendants(pid int) ([]Stat, error) {
 	}
 	defer proc.close()
 	all, err := proc.all()
-	if err != nil {
-		return nil, err
-	}
-	return below(all, map[int]bool{pid: true}), nil
+	return below(all, map[int]bool{pid: true}), err
 }
 
 // below returns the living processes of all that descend from a root, without
@@ -56,8 +58,35 @@ func below(all map[int]Stat, roots map[int]bool) []Stat {
 	return found
 }
 
+// looks bounds how often Find looks again since a process could not be told: it
+// ended, and may have forked another that was not in the picture, or became another
+// program. A few have no environment for good.
+const looks = 5
+
 // Find returns the living processes that m marks, and their descendants.
 func Find(m Mark) ([]Process, error) {
+	for look := 1; ; look++ {
+		found, err := find(m)
+		if !errors.Is(err, errGone) || look == looks {
+			return found, ignore(err, errGone)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// kernelThreads is the parent of all kernel threads, which have no environment.
+const kernelThreads = 2
+
+func ignore(err, what error) error {
+	if errors.Is(err, what) {
+		return nil
+	}
+	return err
+}
+
+// find is one look. It returns errGone beside what it found where a process could
+// not be told.
+func find(m Mark) ([]Process, error) {
 	inCgroup, err := m.Cgroup.PIDs()
 	if err != nil {
 		return nil, err
@@ -75,20 +104,25 @@ func Find(m Mark) ([]Process, error) {
 	marked := make(map[int]bool)
 	for _, pid := range inCgroup {
 		marked[pid] = true
-		if err := proc.add(all, pid); err != nil { // it may be older, and was moved there
+	}
+	if !holds(all, marked) { // one is older than the shim, and was moved there
+		if all, err = proc.all(); err != nil {
 			return nil, err
 		}
 	}
 	self, want := os.Getpid(), m.environ()
 	session := m.sessionIn(all)
+	var gone error
 	for pid, s := range all {
 		switch {
-		case pid == self || pid == 1:
+		case pid == self || pid == 1 || pid == kernelThreads || s.PPID == kernelThreads:
 		case session != 0 && s.Session == session:
 			marked[pid] = true
 		case len(want) > 0 && s.Ticks >= m.Since && s.Alive():
 			has, err := proc.hasEnviron(pid, want)
-			if err != nil {
+			if errors.Is(err, errGone) {
+				gone = err
+			} else if err != nil {
 				return nil, err
 			}
 			if has {
@@ -116,7 +150,16 @@ func Find(m Mark) ([]Process, error) {
 			found = append(found, s.Process)
 		}
 	}
-	return found, nil
+	return found, gone
+}
+
+func holds(all map[int]Stat, pids map[int]bool) bool {
+	for pid := range pids {
+		if _, ok := all[pid]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // first is the process that no other with the mark is older than: the shim, which

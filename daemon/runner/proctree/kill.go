@@ -13,26 +13,35 @@ func KillAll(m Mark, wait time.Duration) ([]int, error) {
 	// A dying process loses its environment before its open files, a GPU's among
 	// them: what was found once counts until it is dead.
 	known := make(map[Process]bool)
+	empty, needed := 0, 1 // looks in a row that found nothing
 	for end := time.Now().Add(wait); ; time.Sleep(pause) {
 		pause = min(2*pause, time.Second)
 		if err := m.Cgroup.Kill(); err != nil {
 			return nil, err
 		}
-		procs, err := Find(m)
+		found, err := Find(m)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range procs {
+		for _, p := range found {
 			known[p] = true
 		}
-		procs = alive(known)
-		if len(procs) == 0 {
+		left := alive(known)
+		if len(found) > 0 || len(left) > 0 {
+			empty = 0
+		} else if empty++; empty == needed {
 			return nil, m.Cgroup.Remove()
 		}
-		if time.Now().After(end) {
-			return pidsOf(procs), nil
+		if len(found) > 0 {
+			needed = 2 // it may have forked before it died, and a look is no instant
 		}
-		for _, p := range procs {
+		if time.Now().After(end) {
+			if len(left) == 0 {
+				left = found
+			}
+			return pidsOf(left), nil
+		}
+		for _, p := range left {
 			_ = Signal(p, unix.SIGKILL) // gone already, or the next pass tells
 		}
 	}

@@ -38,6 +38,7 @@ type Stat struct {
 	PPID    int
 	Session int
 	State   byte // R, S, D, T (stopped), Z (zombie) ...: proc(5)
+	Thread  bool // one of a process, not its first
 }
 
 // Alive reports whether the process can still do anything: a zombie cannot.
@@ -78,10 +79,14 @@ func (p Process) is() bool {
 	return p.PID > 0 && err == nil && s.Ticks == p.Ticks
 }
 
-// Alive reports whether p is still running; a zombie is not.
+// Alive reports whether p is still running; a zombie is not. What cannot be told
+// counts as alive.
 func (p Process) Alive() bool {
 	s, err := ReadStat(p.PID)
-	return p.PID > 0 && err == nil && s.Ticks == p.Ticks && s.Alive()
+	if err != nil {
+		return p.PID > 0 && !isGoneOrHidden(err)
+	}
+	return p.PID > 0 && s.Ticks == p.Ticks && s.Alive()
 }
 
 // Signal sends sig to p, and to nobody else where its PID was used again. It

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,34 @@ func TestFindDistrustsAReusedSession(t *testing.T) {
 	s.Ticks++
 	if got, err := proctree.Find(proctree.Mark{Leader: s.Process}); err != nil || len(got) != 0 {
 		t.Errorf("a session of the same number: %v, %v", got, err)
+	}
+}
+
+// What replaces itself all the time, in sessions of its own, is known by its
+// environment alone: between two looks it is another process.
+func TestKillAllEndsWhatReplacesItself(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "hop")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsleep 0.01\nsetsid "+script+" &\nexit\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 10 {
+		mark := proctree.Mark{Environ: []string{fmt.Sprintf("PROCTREE_HOP=%d.%d", os.Getpid(), n)}}
+		cmd := exec.Command(script)
+		cmd.Env = append(os.Environ(), mark.Environ...)
+		if err := cmd.Run(); err != nil { // its successor goes on
+			t.Fatal(err)
+		}
+		left, err := proctree.KillAll(mark, 20*time.Second)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
+		// Whoever has got away is soon seen again.
+		for range 20 {
+			if found, err := proctree.Find(mark); err != nil || len(found) > 0 {
+				t.Errorf("found %v, %v", found, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 
@@ -39,28 +40,46 @@ func openProc() (*scan, error) {
 
 func (s *scan) close() { _ = s.dir.Close() } // read only
 
+// all returns every process. Beside an error it returns those that could be read.
 func (s *scan) all() (map[int]Stat, error) {
+	before, beforeErr := s.lastPID()
+	if _, err := s.dir.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
 	names, err := s.dir.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
 	all := make(map[int]Stat, len(names))
+	var failed error
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		if err := s.add(all, pid); err != nil {
-			return nil, err
+		if err := s.add(all, pid); err != nil && failed == nil {
+			failed = err
 		}
 	}
-	return all, nil
+	// And what the listed ones have forked before they were looked at; some may be
+	// gone by then.
+	if beforeErr == nil {
+		_, err := s.addFrom(all, before+1)
+		failed = errors.Join(failed, err)
+	}
+	return all, failed
 }
 
-// youth is the age, in clock ticks, up to which a process is looked for among
-// the latest PIDs alone: a second, in which no host uses up its PIDs (32,768 at
-// the least).
-const youth = 100
+// The bounds of a search among the latest PIDs alone.
+const (
+	// youth is the greatest age, in clock ticks, of the process they are counted
+	// from: in half a second no host uses up its PIDs (32,768 at the least) more
+	// than once.
+	youth = 50
+	// rangeMost is the greatest number of PIDs: a look at all processes is cheaper
+	// than at more.
+	rangeMost = 2000
+)
 
 // since returns every process that can have started after p, and more where that
 // is not cheaper. At the end of a short attempt it looks at some tens of
@@ -70,36 +89,48 @@ func (s *scan) since(p Process) (map[int]Stat, error) {
 		return s.all()
 	}
 	found := make(map[int]Stat)
-	last := 0
-	for pid := p.PID; ; pid++ {
+	if whole, err := s.addFrom(found, p.PID); err != nil || !whole {
+		return s.all()
+	}
+	return found, nil
+}
+
+// addFrom adds the processes that have a PID from first on, to the last that was
+// given. It asks for that again at the end: what was forked meanwhile, and whose
+// parent is gone before it was looked at, has a later PID. It reports false where
+// it stopped: the last is not known, the PIDs began anew, or there are too many.
+func (s *scan) addFrom(to map[int]Stat, first int) (whole bool, err error) {
+	last := first - 1
+	for pid := first; ; pid++ {
 		if pid > last {
-			// Asked again at the end: what was forked meanwhile, and whose parent is
-			// gone before it was looked at, has a later PID.
 			now, err := s.lastPID()
-			if err != nil || now < p.PID { // the PIDs began anew
-				return s.all()
+			if err != nil || now < first-1 || now-first > rangeMost {
+				return false, nil
 			}
 			if now < pid {
-				return found, nil
+				return true, nil
 			}
 			last = now
 		}
-		if err := s.add(found, pid); err != nil {
-			return nil, err
+		if err := s.add(to, pid); err != nil {
+			return false, err
+		}
+		if to[pid].Thread {
+			delete(to, pid) // /proc answers for it, but does not list it
 		}
 	}
 }
 
-// lastPID returns the PID that was given last.
+// lastPID returns the PID that was given last in this PID namespace; not every
+// kernel tells. The one in /proc/loadavg can be the host's in a container.
 //
-// Source: proc_loadavg(5).
+// Source: proc_sys_kernel(5), ns_last_pid.
 func (s *scan) lastPID() (int, error) {
-	data, err := s.readAt("loadavg")
+	data, err := s.readAt("sys/kernel/ns_last_pid")
 	if err != nil {
 		return 0, err
 	}
-	text := bytes.TrimSpace(data)
-	return strconv.Atoi(string(text[bytes.LastIndexByte(text, ' ')+1:]))
+	return strconv.Atoi(string(bytes.TrimSpace(data)))
 }
 
 // add puts a process's state into the map, unless it is gone.
@@ -120,8 +151,10 @@ func (s *scan) add(to map[int]Stat, pid int) error {
 // isGoneOrHidden reports whether a process ended while it was looked at, or is
 // another user's whom this one may not look at.
 func isGoneOrHidden(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+	return isGone(err) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
 }
+
+func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
 
 // read returns a file of a process; the bytes are good until the next call.
 func (s *scan) read(pid int, file string) ([]byte, error) {
@@ -161,9 +194,13 @@ func (m Mark) environ() [][]byte {
 }
 
 // hasEnviron reports whether a process was executed with each of want in its
-// environment. What may not be read (another user's process) has not.
+// environment. What may not be read (another user's process) has not. It returns
+// errGone where that cannot be told now.
 func (s *scan) hasEnviron(pid int, want [][]byte) (bool, error) {
 	data, err := s.read(pid, "/environ")
+	if isGone(err) || err == nil && len(data) == 0 {
+		return false, errGone // none at its end, nor in the middle of an exec
+	}
 	if isGoneOrHidden(err) {
 		return false, nil
 	}
@@ -179,6 +216,9 @@ func (s *scan) hasEnviron(pid int, want [][]byte) (bool, error) {
 	return true, nil
 }
 
+// errGone: a process ended, or became another program, while it was looked at.
+var errGone = errors.New("the process has no environment now")
+
 var errFormat = errors.New("/proc shows no known format")
 
 // parseStat reads a line of /proc/<pid>/stat.
@@ -188,9 +228,12 @@ func parseStat(pid int, data []byte) (Stat, error) {
 	// The name stands in parentheses and may itself hold any character.
 	rest := data[bytes.LastIndexByte(data, ')')+1:]
 	stat := Stat{Process: Process{PID: pid}}
-	for field := 3; field <= 22; field++ {
+	for field := 3; field <= 38; field++ {
 		rest = bytes.TrimLeft(rest, " ")
 		end := bytes.IndexAny(rest, " \n")
+		if end <= 0 && field > 22 {
+			break
+		}
 		if end <= 0 {
 			return Stat{}, errFormat
 		}
@@ -206,6 +249,8 @@ func parseStat(pid int, data []byte) (Stat, error) {
 			stat.Session, err = strconv.Atoi(string(text))
 		case 22:
 			stat.Ticks, err = strconv.ParseUint(string(text), 10, 64)
+		case 38: // the signal that its end sends
+			stat.Thread = string(text) == "-1"
 		}
 		if err != nil {
 			return Stat{}, errFormat

@@ -22,6 +22,7 @@ var endingTests = map[string]func(*Bench){
 	"StopReasonDecidesTheClass":    stopReasons,
 	"ExitBeforeStopCounts":         exitBeforeStop,
 	"GraceLetsTheTreeFinish":       graceForTree,
+	"GraceIsForWhatAHandlerStarts": graceForSaver,
 	"LaterStopShortensGrace":       laterStop,
 	"ShimTermIsAHostShutdown":      shimTerm,
 	"UsageIsRecorded":              usage,
@@ -142,6 +143,20 @@ func exitBeforeStop(b *Bench) {
 func graceForTree(b *Bench) {
 	saved := b.File("saved")
 	in := b.Intent("(trap 'sleep 0.4; echo saved > " + saved + "; exit' TERM; echo ready > " + b.File("ready") + "; while :; do sleep 0.05; done) & exec sleep 1000")
+	in.Grace = 20 * time.Second
+	a := b.Start(in)
+	b.Until("the payload is ready", func() bool { return b.Size(b.File("ready")) > 0 })
+	b.Must(a.RequestStop(runner.Stop{Reason: runner.StopDrained}))
+	if e := b.Wait(a); e.Class != job.ClassDrained || b.Size(saved) == 0 {
+		b.Errorf("saved %d bytes, got %+v", b.Size(saved), e)
+	}
+}
+
+// graceForSaver: the command starts something to save its work when it is asked to
+// end, and does not wait for it.
+func graceForSaver(b *Bench) {
+	saved := b.File("saved")
+	in := b.Intent("trap '(sleep 0.4; echo saved > " + saved + ") & exit 0' TERM; echo ready > " + b.File("ready") + "; while :; do sleep 0.05; done")
 	in.Grace = 20 * time.Second
 	a := b.Start(in)
 	b.Until("the payload is ready", func() bool { return b.Size(b.File("ready")) > 0 })
