@@ -7,8 +7,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"gpuqd/daemon/runner/proctree"
 )
 
@@ -33,13 +31,7 @@ func (d Deadline) Live(session, bootID string, now time.Duration) bool {
 }
 
 // Boottime reads CLOCK_BOOTTIME: time since boot, with suspended time counted.
-func Boottime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic("CLOCK_BOOTTIME cannot be read: " + err.Error()) // Linux has it since 2.6.39
-	}
-	return time.Duration(ts.Nano())
-}
+func Boottime() time.Duration { return proctree.Boottime() }
 
 // BootID returns the kernel's random ID of this boot.
 func BootID() (string, error) { return proctree.BootID() }

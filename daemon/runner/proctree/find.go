@@ -67,8 +67,11 @@ const looks = 5
 func Find(m Mark) ([]Process, error) {
 	for look := 1; ; look++ {
 		found, err := find(m)
-		if !errors.Is(err, errGone) || look == looks {
-			return found, ignore(err, errGone)
+		if !errors.Is(err, errGone) {
+			return found, err
+		}
+		if look == looks {
+			return found, nil
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -76,13 +79,6 @@ func Find(m Mark) ([]Process, error) {
 
 // kernelThreads is the parent of all kernel threads, which have no environment.
 const kernelThreads = 2
-
-func ignore(err, what error) error {
-	if errors.Is(err, what) {
-		return nil
-	}
-	return err
-}
 
 // find is one look. It returns errGone beside what it found where a process could
 // not be told.

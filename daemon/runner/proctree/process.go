@@ -20,17 +20,20 @@ type Process struct {
 	Ticks uint64 // start, in clock ticks since boot: field 22 of /proc/<pid>/stat
 }
 
-// Now is the present as a process's start is counted. The kernel shows both in
-// hundredths of a second, on every architecture that Go runs on.
-//
-// Source: proc_pid_stat(5), field 22; USER_HZ.
-func Now() uint64 {
+// Boottime reads CLOCK_BOOTTIME: time since boot, with suspended time counted.
+func Boottime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		panic("CLOCK_BOOTTIME cannot be read: " + err.Error()) // Linux has it since 2.6.39
 	}
-	return uint64(ts.Nano() / int64(10*time.Millisecond))
+	return time.Duration(ts.Nano())
 }
+
+// ticks is the present as a process's start is counted. The kernel shows both in
+// hundredths of a second, on every architecture that Go runs on.
+//
+// Source: proc_pid_stat(5), field 22; USER_HZ.
+func ticks() uint64 { return uint64(Boottime() / (10 * time.Millisecond)) }
 
 // Stat is what /proc/<pid>/stat says of a process.
 type Stat struct {

@@ -85,7 +85,7 @@ const (
 // is not cheaper. At the end of a short attempt it looks at some tens of
 // processes, not at all of a host.
 func (s *scan) since(p Process) (map[int]Stat, error) {
-	if p.PID <= 0 || p.Ticks+youth < Now() {
+	if p.PID <= 0 || p.Ticks+youth < ticks() {
 		return s.all()
 	}
 	found := make(map[int]Stat)
