@@ -173,7 +173,7 @@ func TestHelperSilence(t *testing.T) {
 	// alone, and no second one may go into the same driver.
 	t.Run("OfOneThatHangsStartsNoSecond", func(t *testing.T) {
 		s := newScripted(t, "if [ -e hung ]; then\n"+sayInventory+sayHeartbeats+"fi\n"+
-			sayInventory+": > hung\ntrap '' TERM\nexec sleep 1000")
+			"trap '' TERM\n"+sayInventory+": > hung\nexec sleep 1000")
 		s.helper.Silence = 300 * time.Millisecond
 		runManager(t, s.Manager)
 		wait.Until(t, "the helper is asked to end", func() bool { return s.log.count("stuck") > 0 })

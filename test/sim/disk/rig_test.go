@@ -114,10 +114,10 @@ func (r *realRig) Intent(p disk.Payload) runner.Intent {
 	if p.Code != 0 {
 		body = fmt.Sprintf("sleep %f; exit %d", p.Run.Seconds(), p.Code)
 	}
-	if p.IgnoresTERM {
-		body = "trap '' TERM; " + body
-	}
 	witness := "printf %s '" + disk.Witness(in.JobID, in.Attempt, in.Host) + "'; "
+	if p.IgnoresTERM { // from before it is heard of
+		witness = "trap '' TERM; " + witness
+	}
 	if p.Forks { // who sees the witness sees the fork, too
 		in.Command = []string{"/bin/sh", "-c", "( " + witness + body + " ) & wait $!"}
 		return in
