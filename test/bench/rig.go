@@ -18,7 +18,6 @@ import (
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/ledger/sqlite"
 	"gpuqd/test/cluster"
-	"gpuqd/test/services"
 )
 
 const worker = "worker_1"
@@ -36,15 +35,11 @@ type rig struct {
 // newRig starts a cluster below a directory: one daemon, whose only broker node
 // leads its queues, as the floor's does. Everything else is at its default.
 func newRig(ctx context.Context, o Options, dir string) (r *rig, err error) {
-	ports, err := services.FreePorts(1)
-	if err != nil {
-		return nil, err
-	}
 	me, err := user.Current()
 	if err != nil {
 		return nil, err
 	}
-	r = &rig{o: o, dir: dir, address: fmt.Sprintf("127.0.0.1:%d", ports[0])}
+	r = &rig{o: o, dir: dir}
 	lease := config.Default().Lease
 	r.Cluster, err = cluster.New(ctx, cluster.Options{
 		Dir: filepath.Join(dir, "c"), BinDir: o.BinDir, Ledger: config.LedgerSQLite,
@@ -52,7 +47,7 @@ func newRig(ctx context.Context, o Options, dir string) (r *rig, err error) {
 		LeaseTTL: lease.TTL.Std(), LeaseRenew: lease.Renew.Std(),
 		Configure: func(_ string, cfg *config.Config) {
 			cfg.Broker.URLs = cfg.Broker.URLs[:1]
-			cfg.Metrics.Listen = r.address
+			r.address = cfg.Metrics.Listen
 			cfg.Control.Operators = []string{me.Username}
 		},
 	})

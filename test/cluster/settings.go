@@ -75,6 +75,9 @@ func chooseSettings(l layout, o Options) (*settings, error) {
 	for n := 1; n <= o.RabbitNodes; n++ {
 		names = append(names, rabbitName(n), distPort(n))
 	}
+	for n := 1; n <= o.Workers; n++ {
+		names = append(names, workerName(n)) // metrics
+	}
 	if s.Ledger == config.LedgerMongoDB {
 		names = append(names, mongodbName)
 	}

@@ -39,6 +39,9 @@ func (c *Cluster) workerConfig(n int) config.Config {
 	cfg.Runner.Shim = c.opts.BinDir + "/gpuqd-shim"
 	cfg.Runner.WorkRoot = c.files.workRoot()
 	cfg.Control.Socket = c.files.socket(name)
+	if port := c.settings.Ports[name]; port != 0 { // a cluster of an earlier version has none
+		cfg.Metrics.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
 	cfg.Simulate.Allowed = c.opts.Simulate
 	if c.opts.Configure != nil {
 		c.opts.Configure(name, &cfg)
@@ -73,7 +76,7 @@ func (c *Cluster) workerUnit(n int) (supervisor.Unit, error) {
 	if err != nil {
 		return supervisor.Unit{}, err
 	}
-	return supervisor.Unit{Process: process, Fingerprint: sum}, nil
+	return supervisor.Unit{Process: process, Port: c.settings.Ports[name], Fingerprint: sum}, nil
 }
 
 // answers returns nil when a daemon answers on its control socket.

@@ -11,7 +11,6 @@ import (
 
 	"gpuqd/daemon/config"
 	"gpuqd/test/cluster"
-	"gpuqd/test/services"
 )
 
 // binDir holds the programs under test, built from this tree.
@@ -123,10 +122,6 @@ const startTimeout = 4 * time.Minute
 
 func startCluster(t *testing.T, kind string) *env {
 	t.Helper()
-	ports, err := services.FreePorts(3)
-	if err != nil {
-		t.Fatal(err)
-	}
 	e := &env{kind: kind, metrics: map[string]string{}, scraped: newScraped()}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
@@ -147,10 +142,7 @@ func startCluster(t *testing.T, kind string) *env {
 	e.Cluster, err = cluster.New(ctx, cluster.Options{
 		Dir: dir, BinDir: binDir, Ledger: kind, Simulate: true,
 		Configure: func(worker string, cfg *config.Config) {
-			var n int
-			fmt.Sscanf(worker, "worker_%d", &n)
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
-			cfg.Metrics.Listen = fmt.Sprintf("127.0.0.1:%d", ports[n-1])
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
 	})

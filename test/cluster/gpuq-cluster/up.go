@@ -194,7 +194,7 @@ Next:
   bin/gpuqctl hosts
   bin/gpuq-cluster kill worker_2      # it is started again, its jobs run on
   bin/gpuqctl simulate                # rehearse a fault, and see its verdict
-  make status                         # what runs
+  make status                         # what runs, and where: a worker's port has its /metrics
   make down                           # stop and remove all of it
 `, config)
 }
