@@ -62,9 +62,10 @@ func run(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(cfg.Log)
+	log, entries := newLogger(cfg.Log, os.Stderr)
 	build := version.Get()
 	m := newMeters(build)
+	m.entries = entries
 	journal, err := runner.OpenJournal(cfg.Host.StateDir)
 	if err != nil {
 		return err
@@ -126,18 +127,6 @@ func serve(ctx context.Context, agent func(context.Context) error, parts ...func
 		return cause
 	}
 	return err
-}
-
-func newLogger(l config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		level = slog.LevelInfo // config.Load has refused anything else
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
 func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) (*broker.Client, error) {

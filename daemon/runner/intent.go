@@ -56,6 +56,10 @@ type Intent struct {
 
 	ClaimedAt time.Time       `json:"claimed_at"`
 	Spec      json.RawMessage `json:"spec,omitempty"` // opaque: for the daemon's own use
+
+	// JournalSocket is journald's, to which the shim also sends the output and its
+	// own notes, where the host has it. "" is no such thing.
+	JournalSocket string `json:"journal_socket,omitempty"`
 }
 
 // Key returns the name of the attempt.

@@ -32,6 +32,7 @@ func (s *supervisor) finish() runner.Exit {
 		note("%v", err)
 	}
 	exit.LogBytes, exit.LogDroppedBytes = s.out.finish()
+	exit.JournalDroppedLines = s.out.journal.end()
 	return exit
 }
 
