@@ -27,7 +27,7 @@ type Receiver struct {
 // Entry is the fields of one entry by name, the last where a name is there twice.
 type Entry map[string]string
 
-// Wait bounds how long Next waits for an entry.
+// wait bounds how long Next waits for an entry.
 const wait = 10 * time.Second
 
 // Listen makes a receiver at path; "" is a new path. The socket is removed with
@@ -106,18 +106,31 @@ func (r *Receiver) Rest(t testing.TB) (list []Entry) {
 	}
 }
 
+// read takes one entry. It waits for none where within is 0.
 func (r *Receiver) read(t testing.TB, within time.Duration) (Entry, bool) {
 	t.Helper()
-	// A deadline that has passed already fails before it looks.
-	if err := r.conn.SetReadDeadline(time.Now().Add(max(within, 20*time.Millisecond))); err != nil {
+	deadline := time.Time{}
+	if within > 0 {
+		deadline = time.Now().Add(within)
+	}
+	if err := r.conn.SetReadDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := r.conn.SyscallConn()
+	if err != nil {
 		t.Fatal(err)
 	}
 	data, oob := make([]byte, 1<<20), make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := r.conn.ReadMsgUnix(data, oob)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	var n, oobn int
+	var readErr error
+	err = raw.Read(func(fd uintptr) (done bool) {
+		n, oobn, _, _, readErr = unix.Recvmsg(int(fd), data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		return within == 0 || readErr != unix.EAGAIN
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) || err == nil && readErr == unix.EAGAIN {
 		return nil, false
 	}
-	if err != nil {
+	if err := errors.Join(err, readErr); err != nil {
 		t.Fatal(err)
 	}
 	data = data[:n]
