@@ -44,6 +44,8 @@ type Options struct {
 	Registerer prometheus.Registerer // of the agent's metrics; nil for none
 	// Notify passes states such as READY=1 to the service manager.
 	Notify func(state string)
+	// Shutdown says that the host goes down, or does not after all; nil is never.
+	Shutdown <-chan Shutdown
 	// Jitter returns a random duration of at least 0 and below max for the wait
 	// that is named; nil is chance.
 	Jitter func(wait string, max time.Duration) time.Duration
@@ -65,6 +67,7 @@ type Agent struct {
 	clock      Clock
 	openLedger func(context.Context) (*ledger.Ledger, error)
 	notify     func(state string)
+	shutdown   <-chan Shutdown
 	jitter     func(wait string, max time.Duration) time.Duration
 	log        *slog.Logger
 	metrics    *metrics
@@ -86,6 +89,7 @@ type Agent struct {
 	avoided avoided
 	reach   reach   // whether the ledger answers
 	holdOff holdOff // why this host takes nothing for a while
+	parting *parting
 	ready   atomic.Bool
 	wake    chan struct{} // capacity 1: a signal not yet read covers the next
 
@@ -123,6 +127,7 @@ func New(o Options) *Agent {
 		clock:      o.Clock,
 		openLedger: o.OpenLedger,
 		notify:     o.Notify,
+		shutdown:   o.Shutdown,
 		jitter:     o.Jitter,
 		log:        log,
 		metrics:    newMetrics(o.Registerer),
@@ -132,6 +137,7 @@ func New(o Options) *Agent {
 		shapes:     newShapes(),
 		evidence:   newEvidence(o.Config.Take.Slack.Std()),
 		drains:     newDrains(),
+		parting:    newParting(),
 		rehearsals: newRehearsals(o),
 		avoided:    avoided{until: map[string]time.Time{}},
 		wake:       make(chan struct{}, 1),
@@ -158,6 +164,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	start("control requests", a.serveControl)
+	start("shutdown", a.shutdownLoop)
 	err := a.enter(ctx)
 	if err == nil {
 		start("lease", a.renewLoop)
@@ -168,6 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		start("intake", a.intake)
 		start("dead letters", a.drainDead)
 		start("ledger probe", a.probeLoop)
+		close(a.parting.entered)
 		a.ready.Store(true)
 		a.rehearsals.isReady(a.now())
 		a.notify("READY=1")
@@ -231,7 +239,7 @@ func unfitIsFatal(err error) error {
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Ledger.Timeout.Std())
 	defer cancel()
-	if a.renewals != nil && a.lease.current() != "" {
+	if a.renewals != nil && a.lease.current() != "" && !a.lease.isClosed() {
 		if err := a.renewOnce(ctx); err != nil {
 			a.log.Warn("last renewal of the lease did not succeed", "err", err)
 		}
