@@ -93,6 +93,7 @@ func run(ctx context.Context, path string) error {
 	defer done.Close()
 	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
 	m.registry.MustRegister(standing{client.Connections, done.Circuits})
+	end := newHostEnd(log)
 	a := agent.New(agent.Options{
 		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
 		Broker: client, Done: done, Devices: devices,
@@ -100,10 +101,10 @@ func run(ctx context.Context, path string) error {
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
-		Logger: log, Registerer: m.registry,
+		Logger: log, Registerer: m.registry, Shutdown: end.words,
 		Notify: func(state string) { _, _ = sd.SdNotify(false, state) }, // no service manager is no error
 	})
-	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry))
+	return serve(end.before(ctx), a.Run, client.Run, devices.Run, end.logind, metricsServer(cfg.Metrics.Listen, m.registry))
 }
 
 // serve runs the agent on the parts that it needs; these end after it.
