@@ -123,6 +123,9 @@ func (a *Agent) goDown(ctx context.Context, word Shutdown) {
 	if word.Done != nil {
 		defer word.Done()
 	}
+	if a.lease.isClosed() {
+		return // an earlier word has done it all, and nothing has begun since
+	}
 	ctx, cancel := context.WithTimeout(ctx, word.Within)
 	defer cancel()
 	began := a.clock.Now()
@@ -203,9 +206,6 @@ func graceWithin(own, left time.Duration) time.Duration {
 // more. It belongs to the goroutine that renews.
 func (a *Agent) releaseSession(ctx context.Context) error {
 	session, seq, _ := a.lease.state()
-	if a.lease.isClosed() {
-		return nil
-	}
 	if err := a.nothingHeld(ctx, session); err != nil {
 		return err
 	}

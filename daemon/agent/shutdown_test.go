@@ -198,8 +198,8 @@ func TestShutdown(t *testing.T) {
 			words <- word
 			<-done
 		}
-		if s := b.session(t); s.State != ledger.Closed {
-			t.Errorf("the session is %s", s.State)
+		if s := b.session(t); s.State != ledger.Closed || len(b.events(t)) != 1 {
+			t.Errorf("the session is %s; events %q", s.State, b.events(t))
 		}
 	})
 	t.Run("BeforeTheEndOfStartUpNothingIsReleased", func(t *testing.T) {

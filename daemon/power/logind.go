@@ -36,9 +36,9 @@ type Logind struct {
 	Dial func(ctx context.Context) (*dbus.Conn, error)
 
 	// Of the one goroutine of Run.
-	lock  *lock  // nil while none is held
-	going bool   // the host goes down, and that was passed on
-	said  string // the last trouble that was logged
+	lock  *lock // nil while none is held
+	going bool  // the host goes down, and that was passed on
+	said  bool  // that there is no word from logind
 }
 
 // How long to wait before the bus is tried again.
@@ -69,10 +69,10 @@ func (l *Logind) Run(ctx context.Context) error {
 	}
 }
 
-// say logs a trouble once, until it is another.
+// say logs a trouble once, until all is well again.
 func (l *Logind) say(what string, err error) {
-	if text := err.Error(); text != l.said {
-		l.said = text
+	if !l.said {
+		l.said = true
 		l.Log.Info(what, "err", err)
 	}
 }
@@ -213,7 +213,7 @@ func (l *Logind) take(ctx context.Context, conn *dbus.Conn) error {
 	if err != nil {
 		return fmt.Errorf("take logind's delay lock: %w", err)
 	}
-	l.said = ""
+	l.said = false
 	l.Log.Info("logind waits for this daemon before the host goes down", "duration_seconds", l.delay(ctx, conn).Seconds())
 	return nil
 }
