@@ -175,7 +175,7 @@ func (a *Agent) endAll(ctx context.Context, word Shutdown) error {
 			}
 		}
 		idle, changed := a.runs.idle()
-		if idle {
+		if idle || bugged(ReleaseRunning) {
 			return nil
 		}
 		select {
@@ -206,7 +206,7 @@ func graceWithin(own, left time.Duration) time.Duration {
 // more. It belongs to the goroutine that renews.
 func (a *Agent) releaseSession(ctx context.Context) error {
 	session, seq, _ := a.lease.state()
-	if err := a.nothingHeld(ctx, session); err != nil {
+	if err := a.nothingHeld(ctx, session); err != nil && !bugged(ReleaseRunning) {
 		return err
 	}
 	// First here, then for all: a shim that came late would find its session over.

@@ -108,7 +108,7 @@ type daemon struct {
 	agent   *agent.Agent
 	stop    context.CancelFunc // as SIGTERM does
 	words   chan agent.Shutdown
-	over    chan struct{}      // closed when it has ended
+	over    chan struct{} // closed when it has ended
 }
 
 // start starts the real agent over the simulated parts.
