@@ -145,7 +145,10 @@ func (r *run) drive(ctx context.Context) {
 // launch begins and starts the attempt. Where it returns false the run is over,
 // or left to the next daemon.
 func (r *run) launch(ctx context.Context) bool {
-	attempt, err := r.a.runner.Begin(r.intent())
+	attempt, err := r.begin(ctx)
+	if ctx.Err() != nil && err != nil {
+		return false
+	}
 	if err != nil {
 		r.startImpossible(ctx, "begun", err)
 		return false
@@ -167,6 +170,28 @@ func (r *run) launch(ctx context.Context) bool {
 	}
 	return r.startFailed(ctx, attempt, err)
 }
+
+// begin journals the attempt, with the account that it runs as.
+func (r *run) begin(ctx context.Context) (Attempt, error) {
+	in := r.intent()
+	if r.a.accounts != nil {
+		who := r.job.Submitter
+		if job.IsRehearsalPool(r.job.Spec.Pool) {
+			// Operators rehearse, root among them, and it needs no rights.
+			who = rehearsalAccount
+		}
+		account, err := r.a.accounts(ctx, who)
+		if err != nil {
+			return nil, err
+		}
+		in.Account = account
+	}
+	return r.a.runner.Begin(in)
+}
+
+// rehearsalAccount is whom the jobs of rehearsals run as, where jobs run as anybody
+// in particular.
+const rehearsalAccount = "nobody"
 
 // startFailed settles a start that did not return success. It reports whether
 // the command runs all the same.
@@ -274,6 +299,10 @@ func (r *run) awaitExit(ctx context.Context) *runner.Exit {
 				exit = &runner.Exit{}
 				return nil
 			}
+			// The starter first: it may know more of what is left than the record.
+			if err := r.a.runner.Kill(ctx, r.attempt); err != nil {
+				return err
+			}
 			if err := r.attempt.RecordLost("its shim died on " + r.a.host); err != nil {
 				return err
 			}
@@ -325,7 +354,9 @@ func (r *run) intent() runner.Intent {
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
 		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID), Devices: r.devices,
-		TimeLimit: spec.TimeLimit.Std(), Grace: grace,
+		DeviceNodes: r.a.devices.Nodes(r.devices),
+		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
+		TimeLimit:   spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,
 		DeadlineFile: r.a.runner.DeadlinePath(r.job.Owner.Session),
 		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job), JournalSocket: journal,

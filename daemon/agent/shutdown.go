@@ -154,6 +154,19 @@ func (a *Agent) goDown(ctx context.Context, word Shutdown) {
 	a.recordEvent(ctx, "release_session", "gpuqd", a.host, fmt.Sprintf("the host goes down: %s; session %s has nothing left", word.By, session))
 }
 
+// noteShutdownOf keeps this host from taking work for a while after somebody else
+// told a shim to end: so systemd begins, where it stops the system and logind was
+// not asked. This daemon's own turn comes when all attempts are gone; until then
+// it must not take back what it requeues.
+func (a *Agent) noteShutdownOf(r *run, exit *runner.Exit) {
+	if exit.StopReason != runner.StopShutdown || a.parting.reason() != "" || r.wish() != nil {
+		return
+	}
+	a.holdOff.set(a.clock.Now(), "an attempt was told that the host shuts down")
+	a.log.Warn("attempt was ended by a signal to its shim; taking no work for a while", "job_id", r.hold.JobID,
+		"attempt", r.number, "reason", exit.StopDetail, "duration_seconds", holdOffTime.Seconds())
+}
+
 // endAgain is how often an attempt that is still there is asked again to end: a
 // request may not have reached the disk.
 const endAgain = time.Second
