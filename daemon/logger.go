@@ -12,17 +12,15 @@ import (
 	"gpuqd/daemon/journald/handler"
 )
 
-// newLogger returns the daemon's log, with the sender of its entries where they
+// newLogger returns the daemon's log of what is at least as important as level,
+// which it sets, with the sender of its entries where they
 // go to journald; nil where they are lines on stderr.
 //
 // Under systemd stderr is a stream to journald, and a write to it waits while
 // journald stands still. So nothing is written there in normal work: an error
 // that ends the daemon, and a panic, are all that is.
-func newLogger(l config.Log, stderr *os.File) (*slog.Logger, *journald.Sender) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		level = slog.LevelInfo // config.Load has refused anything else
-	}
+func newLogger(l config.Log, level *slog.LevelVar, stderr *os.File) (*slog.Logger, *journald.Sender) {
+	setLevel(level, l.Level)
 	format := l.Format
 	if format == config.LogAuto {
 		format = config.LogText
@@ -37,7 +35,15 @@ func newLogger(l config.Log, stderr *os.File) (*slog.Logger, *journald.Sender) {
 	return slog.New(lines(format, stderr, level)), nil
 }
 
-func lines(format string, to io.Writer, level slog.Level) slog.Handler {
+func setLevel(level *slog.LevelVar, name string) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(name)); err != nil {
+		l = slog.LevelInfo // config.Load has refused anything else
+	}
+	level.Set(l)
+}
+
+func lines(format string, to io.Writer, level slog.Leveler) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if format == config.LogJSON {
 		return slog.NewJSONHandler(to, options)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -32,7 +33,7 @@ func TestLogger(t *testing.T) {
 	t.Run("JournalStreamIsNeverWrittenTo", func(t *testing.T) {
 		stderr, journal, name := stream(t)
 		t.Setenv("JOURNAL_STREAM", name)
-		log, sender := newLogger(config.Log{Level: "debug", Format: config.LogAuto}, stderr)
+		log, sender := newLogger(config.Log{Level: "debug", Format: config.LogAuto}, new(slog.LevelVar), stderr)
 		if sender == nil {
 			t.Fatal("the log is not journald's")
 		}
@@ -47,7 +48,7 @@ func TestLogger(t *testing.T) {
 		_, _, name := stream(t)
 		t.Setenv("JOURNAL_STREAM", name) // of the parent's stderr, not of this one
 		stderr, file, _ := stream(t)
-		log, sender := newLogger(config.Log{Level: "info", Format: config.LogAuto}, stderr)
+		log, sender := newLogger(config.Log{Level: "info", Format: config.LogAuto}, new(slog.LevelVar), stderr)
 		log.Info("one line", "attempt", 1)
 		_ = stderr.Close()
 		text, err := io.ReadAll(file)
@@ -58,7 +59,7 @@ func TestLogger(t *testing.T) {
 	t.Run("FormatThatIsNamedIsUsed", func(t *testing.T) {
 		stderr, file, name := stream(t)
 		t.Setenv("JOURNAL_STREAM", name)
-		log, sender := newLogger(config.Log{Level: "info", Format: config.LogJSON}, stderr)
+		log, sender := newLogger(config.Log{Level: "info", Format: config.LogJSON}, new(slog.LevelVar), stderr)
 		log.Info("one line", "attempt", 1)
 		_ = stderr.Close()
 		text, err := io.ReadAll(file)

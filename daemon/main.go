@@ -62,7 +62,7 @@ func run(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	log, entries := newLogger(cfg.Log, os.Stderr)
+	log, entries := newLogger(cfg.Log, new(slog.LevelVar), os.Stderr)
 	build := version.Get()
 	m := newMeters(build)
 	m.entries = entries

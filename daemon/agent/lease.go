@@ -132,7 +132,7 @@ func (a *Agent) renewLoop(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-tick.C:
 		case ask := <-a.parting.asks:
-			ask.answer()
+			ask.answer(ctx)
 		}
 		tick.Stop()
 		if ctx.Err() != nil {

@@ -71,12 +71,17 @@ func (p *parting) ask(ctx context.Context, step func(context.Context) error) err
 	}
 }
 
-func (s sessionAsk) answer() {
+// answer does what is asked for, under the context of the loop that does it, until
+// who asked gives up.
+func (s sessionAsk) answer(ctx context.Context) {
 	if s.step == nil {
 		s.done <- nil
 		return
 	}
-	s.done <- s.step(s.ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(s.ctx.Err()) })()
+	s.done <- s.step(ctx)
 }
 
 // shutdownLoop heeds what is said of the host. A later word ends what an earlier
