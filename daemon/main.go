@@ -85,9 +85,10 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		return err
 	}
 	level := new(slog.LevelVar)
-	log := newLogger(cfg.Log, level)
+	log, entries := newLogger(cfg.Log, level, os.Stderr)
 	build := version.Get()
 	m := newMeters(build)
+	m.entries = entries
 	journal, err := runner.OpenJournal(cfg.Host.StateDir)
 	if err != nil {
 		return err
@@ -116,6 +117,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	defer done.Close()
 	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
 	m.registry.MustRegister(standing{client.Connections, done.Circuits})
+	end := newHostEnd(log)
 	a := agent.New(agent.Options{
 		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
 		Broker: client, Done: done, Devices: devices,
@@ -123,13 +125,13 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
-		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog,
+		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog, Shutdown: end.words,
 	})
 	again := &reloader{
 		load: func() (config.Config, error) { return config.Load(path) }, cfg: written,
 		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
 	}
-	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry),
+	return serve(end.before(ctx), a.Run, client.Run, devices.Run, end.logind, metricsServer(cfg.Metrics.Listen, m.registry),
 		func(ctx context.Context) error { return again.run(ctx, reloads) })
 }
 
@@ -154,24 +156,6 @@ func serve(ctx context.Context, agent func(context.Context) error, parts ...func
 		return cause
 	}
 	return err
-}
-
-// newLogger logs what is at least as important as level, which it sets.
-func newLogger(l config.Log, level *slog.LevelVar) *slog.Logger {
-	setLevel(level, l.Level)
-	options := &slog.HandlerOptions{Level: level}
-	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
-}
-
-func setLevel(level *slog.LevelVar, name string) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(name)); err != nil {
-		l = slog.LevelInfo // config.Load has refused anything else
-	}
-	level.Set(l)
 }
 
 func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) (*broker.Client, error) {

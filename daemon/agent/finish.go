@@ -26,6 +26,7 @@ func (r *run) finish(ctx context.Context, exit *runner.Exit) {
 		return
 	}
 	r.a.metrics.countExit(exit)
+	r.a.noteShutdownOf(r, exit)
 	if !exit.StopReason.Commits() {
 		r.discard(ctx, string(exit.StopReason)+": "+exit.StopDetail)
 		return
@@ -62,6 +63,7 @@ func (r *run) result(exit *runner.Exit) *job.Result {
 		GPUSeconds: exit.DurationSeconds * float64(len(r.devices)),
 		CPUSeconds: exit.UserCPUSeconds + exit.SystemCPUSeconds, MemoryBytesMax: exit.MemoryBytesMax,
 		Devices: r.devices, LogTail: cleanTail(tail), LogDroppedBytes: exit.LogDroppedBytes,
+		JournalDroppedLines: exit.JournalDroppedLines,
 	}
 }
 

@@ -76,6 +76,7 @@ func Default() Config {
 			// in bytes wins where a host writes more than that.
 			KeepLogs:      hours(14 * 24),
 			KeepLogsBytes: 20 << 30,
+			JournalOutput: true,
 			Accounts:      map[string]string{},
 		},
 		Control: Control{
@@ -84,7 +85,7 @@ func Default() Config {
 		},
 		Log: Log{
 			Level:  "info",
-			Format: "text",
+			Format: LogAuto,
 		},
 	}
 }
