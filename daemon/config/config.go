@@ -129,6 +129,8 @@ type Runner struct {
 	KeepLogs      job.Duration `toml:"keep_logs"`       // after the attempt's end
 	KeepLogsBytes int64        `toml:"keep_logs_bytes"` // of all attempts together; the oldest go first
 
+	DeviceNodes []string `toml:"device_nodes"` // device files that every job may open; patterns of filepath.Match
+
 	// Whom jobs run as, where the starter is systemd.
 	Accounts       map[string]string `toml:"accounts"`        // local account by submitter, before all else
 	AccountDefault string            `toml:"account_default"` // of submitters without a local account; "" fails their jobs

@@ -76,6 +76,7 @@ func Default() Config {
 			// in bytes wins where a host writes more than that.
 			KeepLogs:      hours(14 * 24),
 			KeepLogsBytes: 20 << 30,
+			DeviceNodes:   []string{},
 			Accounts:      map[string]string{},
 		},
 		Control: Control{
