@@ -75,7 +75,12 @@ func (s *Starter) start(ctx context.Context, a *runner.Attempt) error {
 	defer answer.close()
 	s.describeSlice(ctx, a.Intent().Account)
 	unit := UnitName(a.Key().JobID)
-	if err := s.launch(ctx, unit, properties(s.shim, answer.path, a)); err != nil {
+	boot, err := proctree.BootID()
+	if err != nil {
+		return err
+	}
+	run := []string{"gpuqd-shim", "run", "--answer=" + answer.path, "--unit=" + unit, "--boot=" + boot, a.Dir()}
+	if err := s.launch(ctx, unit, properties(s.shim, run, a)); err != nil {
 		return err
 	}
 	return s.await(ctx, unit, a, answer)
