@@ -47,6 +47,9 @@ const (
 	busTick = 50 * time.Millisecond
 )
 
+// errSlow: systemd has not answered in time. It may still do what it was asked.
+var errSlow = fmt.Errorf("systemd gives no answer within %s; see whether the host is overloaded", callWait)
+
 // errUnitExists: systemd has a unit of that name loaded.
 var errUnitExists = errors.New("a unit of that name is there already")
 
@@ -152,9 +155,13 @@ func (b *bus) call(ctx context.Context, path dbus.ObjectPath, method string, int
 }
 
 func callOnce(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, into, args []any) error {
-	ctx, cancel := context.WithTimeout(ctx, callWait)
+	bounded, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
-	return conn.Object(systemdName, path).CallWithContext(ctx, method, 0, args...).Store(into...)
+	err := conn.Object(systemdName, path).CallWithContext(bounded, method, 0, args...).Store(into...)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return errSlow
+	}
+	return err
 }
 
 // isLost reports whether an error says that the other end went away, so that the

@@ -101,6 +101,9 @@ const (
 	// with many starts under way the looks must not be what holds them up.
 	answerTick    = 500 * time.Millisecond
 	answerTickMax = 4 * time.Second
+	// lookWait bounds how long looks may fail, while the shim may well be alive and
+	// about to answer, before the outcome is given up as unknown.
+	lookWait = 2 * time.Minute
 )
 
 // launch starts the unit, once what is left of an earlier one of its name is gone.
@@ -108,6 +111,9 @@ func (s *Starter) launch(ctx context.Context, unit string, props []property) err
 	tick := unitTick
 	for end := time.Now().Add(leftoverWait); ; tick = min(2*tick, unitTickMax) {
 		err := s.bus.startTransient(ctx, unit, props)
+		if errors.Is(err, errSlow) {
+			return nil // it may come to start: the answer, or a look, tells
+		}
 		if !errors.Is(err, errUnitExists) {
 			return err
 		}
@@ -161,7 +167,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // await waits for the shim's word. A unit that ends without one has no more to
 // say; its record may.
 func (s *Starter) await(ctx context.Context, unit string, a *runner.Attempt, answer *answerPipe) error {
-	tick := answerTick
+	tick, seen := answerTick, time.Now()
 	for ended := false; ; tick = min(2*tick, answerTickMax) {
 		text, err := answer.wait(ctx, tick)
 		if err != nil {
@@ -178,10 +184,13 @@ func (s *Starter) await(ctx context.Context, unit string, a *runner.Attempt, ans
 			return s.unanswered(a)
 		}
 		u, err := s.bus.unit(ctx, unit)
-		if err != nil {
+		switch {
+		case err == nil:
+			seen = time.Now()
+		case ctx.Err() != nil || time.Since(seen) > lookWait:
 			return err
 		}
-		if ended = u.gone(); ended {
+		if ended = err == nil && u.gone(); ended {
 			tick = unitTick // once more: its word may have come since
 		}
 	}
