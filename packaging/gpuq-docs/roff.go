@@ -177,7 +177,8 @@ func escape(text string) string {
 			b.WriteRune(r)
 		}
 	}
-	return hyphen.ReplaceAllString(b.String(), "$1-$2")
+	// Twice: a word of one hyphen's match cannot begin the next.
+	return hyphen.ReplaceAllString(hyphen.ReplaceAllString(b.String(), "$1-$2"), "$1-$2")
 }
 
 var hyphen = regexp.MustCompile(`\b([a-z]+)\\-([a-z]+)\b`)
