@@ -102,7 +102,8 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	starter, err := runner.NewProcessStarter(cfg.Runner.Shim)
+	written := cfg // "auto" too, which the starter settles: a reload compares with it
+	starter, accounts, err := newStarter(ctx, &cfg)
 	if err != nil {
 		return err
 	}
@@ -118,14 +119,14 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	a := agent.New(agent.Options{
 		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
 		Broker: client, Done: done, Devices: devices,
-		Runner: agent.Disk{Journal: journal, Starter: starter},
+		Runner: agent.Disk{Journal: journal, Starter: starter}, Accounts: accounts,
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
 		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog,
 	})
 	again := &reloader{
-		load: func() (config.Config, error) { return config.Load(path) }, cfg: cfg,
+		load: func() (config.Config, error) { return config.Load(path) }, cfg: written,
 		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
 	}
 	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry),
@@ -189,7 +190,7 @@ func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
 		return device.Simulated{
 			Host: cfg.Host.Name, Count: cfg.Device.SimulatedCount,
-			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes,
+			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes, Nodes: cfg.Device.SimulatedNodes,
 		}
 	}
 	return &device.Helper{

@@ -14,6 +14,7 @@ import (
 	"gpuqd/daemon/device"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
+	"gpuqd/daemon/runner"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,6 +37,9 @@ type Options struct {
 	Devices  *device.Manager
 	Runner   Runner
 	Clock    Clock
+	// Accounts finds whom a submitter's jobs run as; nil where they run as the
+	// daemon's own user.
+	Accounts func(ctx context.Context, submitter string) (*runner.Account, error)
 	// OpenLedger connects to the ledger; it is called until it succeeds, and
 	// twice: the lease has a connection of its own, so that no other work can
 	// hold a renewal up. An error of ledger.ErrUnfit is final.
@@ -67,6 +71,7 @@ type Agent struct {
 	devices    *device.Manager
 	runner     Runner
 	clock      Clock
+	accounts   func(ctx context.Context, submitter string) (*runner.Account, error) // nil: nobody in particular
 	openLedger func(context.Context) (*ledger.Ledger, error)
 	notify     func(state string)
 	managed    bool          // a service manager is told how this daemon fares
@@ -135,6 +140,7 @@ func New(o Options) *Agent {
 		devices:    o.Devices,
 		runner:     o.Runner,
 		clock:      o.Clock,
+		accounts:   o.Accounts,
 		openLedger: o.OpenLedger,
 		notify:     o.Notify,
 		managed:    managed,
@@ -172,9 +178,12 @@ func (a *Agent) live() *config.Config {
 // Ready reports whether start-up is over.
 func (a *Agent) Ready() bool { return a.ready.Load() }
 
-// Reload goes on with other settings, as config.Reloaded merges them. It may be
-// called at any time.
-func (a *Agent) Reload(c config.Config) { a.reloaded.Store(&c) }
+// Reload goes on with what a reload may change of these settings. It may be called
+// at any time.
+func (a *Agent) Reload(c config.Config) {
+	merged, _, _ := a.cfg.Reloaded(c)
+	a.reloaded.Store(&merged)
+}
 
 // Run takes part in the queue until ctx ends. Then it stops taking work and
 // returns; attempts run on under their shims, and the next Run adopts them. An
@@ -295,6 +304,8 @@ func (a *Agent) leave(ctx context.Context) {
 		a.log.Info("daemon stopped; its attempts run on under their shims until the lease ends",
 			"attempts", a.runs.len(), "duration_seconds", left.Seconds())
 		a.tellLast(stoppedLine(a.runs.len(), a.clock.Now().Add(left), a.cfg.Lease.OnLoss))
+	} else {
+		a.tellLast("stopped before its start was over; jobs were left alone")
 	}
 	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
 		if l != nil {
