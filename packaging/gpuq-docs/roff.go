@@ -164,7 +164,7 @@ func paragraphs(text string) [][]string {
 }
 
 // special are the characters that roff or a terminal's font would change.
-var special = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`)
+var special = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`, "…", "...")
 
 // escape makes text literal to roff. A hyphen between letters stays one: it is
 // no option.
