@@ -23,6 +23,7 @@ BENCH ?=
 # What make test runs: PKG=./daemon/job for one package.
 PKG ?= ./...
 
+
 # Tools of the checks, pinned in a module of their own.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
 
@@ -32,16 +33,18 @@ VCS := $(shell git rev-parse --verify --quiet HEAD >/dev/null 2>&1 && echo true 
 export GOFLAGS := $(strip $(GOFLAGS) $(if $(filter false,$(VCS)),-buildvcs=false))
 BUILD := $(GO) build -trimpath -buildvcs=$(VCS)
 
-SOURCES := $(shell find . -path ./bin -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
-SCRIPTS := $(shell find . -path ./bin -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run
-MODULES := $(sort $(dir $(wildcard test/tools/*/go.mod)))
+SOURCES := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
+SCRIPTS := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run \
+	$(wildcard packaging/deb/* packaging/rpm/*)
+# Those with tests: nfpm's only pins a program.
+MODULES := $(sort $(dir $(wildcard test/tools/*/*_test.go)))
 
 STATIC := bin/gpuqd bin/gpuqctl bin/gpuqd-shim bin/gpuq-cluster
 PROGRAMS := $(STATIC) bin/gpuqd-device
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: deps build ## Install what is missing, build, start a cluster here, run the example (LEDGER=auto|sqlite|mongodb)
@@ -78,6 +81,23 @@ $(STATIC): $(SOURCES)
 	@echo "build $@"
 	@CGO_ENABLED=0 $(BUILD) -o $@ $(PACKAGE)
 	@touch $@
+
+.PHONY: packages
+packages: deps/packages ## Build gpuqd and gpuqctl as .deb and .rpm into dist/, and check them
+	@packaging/build.sh
+	@packaging/check.sh
+
+.PHONY: deps/packages
+deps/packages:
+	@packaging/install-deps.sh packages
+
+.PHONY: packages/build
+packages/build: ## Build them alone, unchecked (VERSION=1.2.3 OUT=dist)
+	@packaging/build.sh
+
+.PHONY: packages/check
+packages/check: deps/packages ## Check those in dist/: contents, linters, and a second build
+	@packaging/check.sh
 
 .PHONY: test
 test: deps build ## Run all tests (PKG=./some/package for some)
@@ -136,5 +156,5 @@ fmt: ## Format all Go code
 	@$(TOOL) gofumpt -w .
 
 .PHONY: clean
-clean: ## Remove the built programs (make down removes the cluster)
-	rm -rf bin
+clean: ## Remove the built programs and packages (make down removes the cluster)
+	rm -rf bin dist

@@ -27,7 +27,6 @@ import (
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/version"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -46,25 +45,50 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *path); err != nil {
+	reloads := make(chan os.Signal, 1) // one that waits covers all that come meanwhile
+	signal.Notify(reloads, syscall.SIGHUP)
+	if err := run(ctx, *path, reloads); err != nil {
 		fmt.Fprintf(os.Stderr, "gpuqd: %v\n", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
-// run builds the daemon from its settings and runs it until ctx ends.
-func run(ctx context.Context, path string) error {
+// exitSettings is the exit code for settings that cannot be used: starting again
+// does not mend them, and gpuqd.service does not try.
+const exitSettings = 78 // EX_CONFIG of sysexits.h
+
+// errSettings marks an error of the settings.
+type errSettings struct{ error }
+
+func (e errSettings) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	if errors.As(err, &errSettings{}) {
+		return exitSettings
+	}
+	return 1
+}
+
+// run builds the daemon from its settings and runs it until ctx ends. The
+// settings are read again at every signal of reloads.
+func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	cfg, err := config.Load(path)
 	if err != nil {
-		return err
+		return errSettings{err}
 	}
 	secrets, err := cfg.Secrets()
 	if err != nil {
+		return errSettings{err}
+	}
+	manager, err := underSystemd()
+	if err != nil {
 		return err
 	}
-	log := newLogger(cfg.Log)
+	level := new(slog.LevelVar)
+	log, entries := newLogger(cfg.Log, level, os.Stderr)
 	build := version.Get()
 	m := newMeters(build)
+	m.entries = entries
 	journal, err := runner.OpenJournal(cfg.Host.StateDir)
 	if err != nil {
 		return err
@@ -79,7 +103,8 @@ func run(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	starter, err := runner.NewProcessStarter(cfg.Runner.Shim)
+	written := cfg // "auto" too, which the starter settles: a reload compares with it
+	starter, accounts, err := newStarter(ctx, &cfg)
 	if err != nil {
 		return err
 	}
@@ -92,17 +117,22 @@ func run(ctx context.Context, path string) error {
 	defer done.Close()
 	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
 	m.registry.MustRegister(standing{client.Connections, done.Circuits})
+	end := newHostEnd(log)
 	a := agent.New(agent.Options{
 		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
 		Broker: client, Done: done, Devices: devices,
-		Runner: agent.Disk{Journal: journal, Starter: starter},
+		Runner: agent.Disk{Journal: journal, Starter: starter}, Accounts: accounts,
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
-		Logger: log, Registerer: m.registry,
-		Notify: func(state string) { _, _ = sd.SdNotify(false, state) }, // no service manager is no error
+		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog, Shutdown: end.words,
 	})
-	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry))
+	again := &reloader{
+		load: func() (config.Config, error) { return config.Load(path) }, cfg: written,
+		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
+	}
+	return serve(end.before(ctx), a.Run, client.Run, devices.Run, end.logind, metricsServer(cfg.Metrics.Listen, m.registry),
+		func(ctx context.Context) error { return again.run(ctx, reloads) })
 }
 
 // serve runs the agent on the parts that it needs; these end after it.
@@ -128,18 +158,6 @@ func serve(ctx context.Context, agent func(context.Context) error, parts ...func
 	return err
 }
 
-func newLogger(l config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		level = slog.LevelInfo // config.Load has refused anything else
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
-}
-
 func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) (*broker.Client, error) {
 	tls, err := config.TLS(cfg.Broker.CAFile)
 	if err != nil {
@@ -156,7 +174,7 @@ func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
 		return device.Simulated{
 			Host: cfg.Host.Name, Count: cfg.Device.SimulatedCount,
-			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes,
+			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes, Nodes: cfg.Device.SimulatedNodes,
 		}
 	}
 	return &device.Helper{

@@ -6,6 +6,7 @@ import (
 
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/dedup"
+	"gpuqd/daemon/journald"
 	"gpuqd/daemon/version"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,8 @@ type meters struct {
 	registry              *prometheus.Registry
 	broker, ledger, cache operations
 	syncs                 prometheus.Histogram
+	loaded                prometheus.Gauge
+	entries               *journald.Sender // of the log; nil where it does not go to journald
 }
 
 // operations count and time what a part does, by operation and result.
@@ -42,14 +45,21 @@ func newMeters(build version.Info) *meters {
 			Name: "gpuqd_journal_sync_duration_seconds", Help: "Time of each fsync that the daemon waited for in its journal.", Buckets: operationBuckets,
 		}),
 	}
+	m.loaded = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gpuqd_config_loaded_timestamp_seconds", Help: "When this daemon last read its configuration without finding a mistake.",
+	})
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.broker, m.ledger, m.cache, m.syncs,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "gpuqd_log_entries_dropped_total", Help: "Entries of the daemon's log that journald did not take.",
+		}, m.entriesDropped),
 		constant("gpuqd_build_info", "Constant 1, with the build of this daemon.", 1, prometheus.Labels{
 			"version": build.Version, "commit": build.Commit, "go_version": runtime.Version(),
 		}),
-		constant("gpuqd_config_loaded_timestamp_seconds", "When this daemon read its configuration.", float64(time.Now().UnixMilli())/1000, nil),
+		m.loaded,
 	)
+	m.loaded.SetToCurrentTime()
 	return m
 }
 
@@ -63,6 +73,13 @@ func constant(name, help string, value float64, labels prometheus.Labels) promet
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels})
 	g.Set(value)
 	return g
+}
+
+func (m *meters) entriesDropped() float64 {
+	if m.entries == nil {
+		return 0
+	}
+	return float64(m.entries.Dropped())
 }
 
 // observeSync takes the time of one fsync in.

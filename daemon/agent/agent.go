@@ -14,6 +14,7 @@ import (
 	"gpuqd/daemon/device"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
+	"gpuqd/daemon/runner"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,14 +37,22 @@ type Options struct {
 	Devices  *device.Manager
 	Runner   Runner
 	Clock    Clock
+	// Accounts finds whom a submitter's jobs run as; nil where they run as the
+	// daemon's own user.
+	Accounts func(ctx context.Context, submitter string) (*runner.Account, error)
 	// OpenLedger connects to the ledger; it is called until it succeeds, and
 	// twice: the lease has a connection of its own, so that no other work can
 	// hold a renewal up. An error of ledger.ErrUnfit is final.
 	OpenLedger func(context.Context) (*ledger.Ledger, error)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // of the agent's metrics; nil for none
-	// Notify passes states such as READY=1 to the service manager.
+	// Notify passes states such as READY=1 to the service manager; nil is none.
 	Notify func(state string)
+	// Watchdog is how long the service manager waits for a sign of life; 0 is for
+	// ever.
+	Watchdog time.Duration
+	// Shutdown says that the host goes down, or does not after all; nil is never.
+	Shutdown <-chan Shutdown
 	// Jitter returns a random duration of at least 0 and below max for the wait
 	// that is named; nil is chance.
 	Jitter func(wait string, max time.Duration) time.Duration
@@ -53,8 +62,9 @@ type Options struct {
 
 // Agent is one host's part in the queue. Run it once.
 type Agent struct {
-	cfg        config.Config
-	host       string // its name
+	cfg        config.Config                 // as it was started with
+	reloaded   atomic.Pointer[config.Config] // nil before the first reload; see live
+	host       string                        // its name
 	identity   Identity
 	version    string
 	commit     string
@@ -63,8 +73,12 @@ type Agent struct {
 	devices    *device.Manager
 	runner     Runner
 	clock      Clock
+	accounts   func(ctx context.Context, submitter string) (*runner.Account, error) // nil: nobody in particular
 	openLedger func(context.Context) (*ledger.Ledger, error)
 	notify     func(state string)
+	managed    bool          // a service manager is told how this daemon fares
+	watchdog   time.Duration // 0: it does not wait for signs of life
+	shutdown   <-chan Shutdown
 	jitter     func(wait string, max time.Duration) time.Duration
 	log        *slog.Logger
 	metrics    *metrics
@@ -73,6 +87,7 @@ type Agent struct {
 	ledger   *ledger.Ledger // of everything but the lease
 	renewals *ledger.Ledger // of the lease
 
+	progress progress // of the loops
 	lease    *lease
 	runs     *runs
 	shapes   *shapes
@@ -82,10 +97,14 @@ type Agent struct {
 	doctors    doctors
 	rehearsals *rehearsals // nil where the settings allow none
 
+	standing standing
+	told     told
+
 	drains  *drains // of this host
 	avoided avoided
 	reach   reach   // whether the ledger answers
 	holdOff holdOff // why this host takes nothing for a while
+	parting *parting
 	ready   atomic.Bool
 	wake    chan struct{} // capacity 1: a signal not yet read covers the next
 
@@ -103,13 +122,17 @@ func New(o Options) *Agent {
 	if o.Clock == nil {
 		o.Clock = SystemClock{}
 	}
-	if o.Notify == nil {
+	managed := o.Notify != nil
+	if !managed {
 		o.Notify = func(string) {}
 	}
 	if o.Jitter == nil {
 		o.Jitter = func(_ string, max time.Duration) time.Duration { return rand.N(max) }
 	}
 	o.Logger, o.Config.Host.Pools = log, servedPools(o)
+	if o.Faults == nil {
+		o.Faults = hostFaults{o.Broker}
+	}
 	a := &Agent{
 		cfg:        o.Config,
 		host:       o.Config.Host.Name,
@@ -121,17 +144,23 @@ func New(o Options) *Agent {
 		devices:    o.Devices,
 		runner:     o.Runner,
 		clock:      o.Clock,
+		accounts:   o.Accounts,
 		openLedger: o.OpenLedger,
 		notify:     o.Notify,
+		managed:    managed,
+		watchdog:   o.Watchdog,
+		shutdown:   o.Shutdown,
 		jitter:     o.Jitter,
 		log:        log,
 		metrics:    newMetrics(o.Registerer),
 		opened:     make(chan struct{}),
 		lease:      &lease{clock: o.Clock, ttl: o.Config.Lease.TTL.Std()},
+		progress:   progress{block: o.Faults.Block},
 		runs:       newRuns(),
 		shapes:     newShapes(),
 		evidence:   newEvidence(o.Config.Take.Slack.Std()),
 		drains:     newDrains(),
+		parting:    newParting(),
 		rehearsals: newRehearsals(o),
 		avoided:    avoided{until: map[string]time.Time{}},
 		wake:       make(chan struct{}, 1),
@@ -141,6 +170,25 @@ func New(o Options) *Agent {
 		a.devices.ObserveGaps(func(gap time.Duration) { a.metrics.deviceGap.Observe(gap.Seconds()) })
 	}
 	return a
+}
+
+// live returns the settings with what a reload has changed, for what
+// config.IsLive names.
+func (a *Agent) live() *config.Config {
+	if c := a.reloaded.Load(); c != nil {
+		return c
+	}
+	return &a.cfg
+}
+
+// Ready reports whether start-up is over.
+func (a *Agent) Ready() bool { return a.ready.Load() }
+
+// Reload goes on with what a reload may change of these settings. It may be called
+// at any time.
+func (a *Agent) Reload(c config.Config) {
+	merged, _, _ := a.cfg.Reloaded(c)
+	a.reloaded.Store(&merged)
 }
 
 // Run takes part in the queue until ctx ends. Then it stops taking work and
@@ -157,24 +205,39 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
+	watched := func(name string, loop func(context.Context) error) {
+		ctx, end := a.follow(ctx, name)
+		start(name, func(context.Context) error {
+			defer end()
+			return loop(ctx)
+		})
+	}
 	start("control requests", a.serveControl)
+	if a.managed {
+		start("watchdog", a.feed)
+		start("status", a.tellStatuses)
+	}
+	start("shutdown", a.shutdownLoop)
 	err := a.enter(ctx)
 	if err == nil {
-		start("lease", a.renewLoop)
-		start("watch", a.watchLoop)
-		start("take", a.takeLoop)
-		start("drain", a.drainLoop)
-		start("sweep", a.sweepLoop)
+		watched(loopLease, a.renewLoop)
+		watched(loopWatch, a.watchLoop)
+		watched(loopTake, a.takeLoop)
+		watched(loopDrain, a.drainLoop)
+		watched(loopSweep, a.sweepLoop)
 		start("intake", a.intake)
 		start("dead letters", a.drainDead)
-		start("ledger probe", a.probeLoop)
+		watched(loopProbe, a.probeLoop)
+		close(a.parting.entered)
 		a.ready.Store(true)
 		a.rehearsals.isReady(a.now())
+		a.tellStatus()
 		a.notify("READY=1")
 		a.log.Info("daemon ready", "host", a.host, "session", a.lease.current(), "ledger", a.ledger.Kind())
 		<-ctx.Done()
 	}
 	cancel(nil)
+	a.tellLast("stopping")
 	group.Wait()
 	a.work.Wait()
 	a.leave(context.WithoutCancel(ctx))
@@ -190,19 +253,27 @@ func (a *Agent) Run(ctx context.Context) error {
 // enter opens the ledger, settles what an earlier run left, and opens or
 // carries on this host's session.
 func (a *Agent) enter(ctx context.Context) error {
+	ctx, end := a.follow(ctx, loopStart)
+	defer end()
+	a.standing.waits("the devices to be found")
+	defer a.standing.waits("")
+	wake := rest(ctx)
 	select {
 	case <-a.devices.Ready():
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	wake()
+	a.standing.waits("the ledger")
 	if err := a.openLedgers(ctx); err != nil {
 		return err
 	}
-	return a.persist(ctx, "start up", a.reconcile)
+	a.standing.waits("what an earlier run left to be settled")
+	return a.persist(ctx, stepReconcile, a.reconcile)
 }
 
 func (a *Agent) openLedgers(ctx context.Context) error {
-	err := a.persist(ctx, "open the ledger", func(ctx context.Context) (err error) {
+	err := a.persist(ctx, stepOpenLedger, func(ctx context.Context) (err error) {
 		if a.ledger == nil {
 			if a.ledger, err = a.openLedger(ctx); err != nil {
 				return unfitIsFatal(err)
@@ -231,12 +302,20 @@ func unfitIsFatal(err error) error {
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Ledger.Timeout.Std())
 	defer cancel()
-	if a.renewals != nil && a.lease.current() != "" {
+	if a.renewals != nil && a.lease.current() != "" && !a.lease.isClosed() {
 		if err := a.renewOnce(ctx); err != nil {
 			a.log.Warn("last renewal of the lease did not succeed", "err", err)
 		}
+		left := a.lease.left()
 		a.log.Info("daemon stopped; its attempts run on under their shims until the lease ends",
-			"attempts", a.runs.len(), "duration_seconds", a.lease.left().Seconds())
+			"attempts", a.runs.len(), "duration_seconds", left.Seconds())
+		a.tellLast(stoppedLine(a.runs.len(), a.clock.Now().Add(left), a.cfg.Lease.OnLoss))
+	}
+	switch {
+	case a.lease.current() == "":
+		a.tellLast("stopped before its start was over; jobs were left alone")
+	case a.lease.isClosed():
+		a.tellLast("stopped; the host goes down, and others have its jobs")
 	}
 	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
 		if l != nil {
@@ -244,6 +323,12 @@ func (a *Agent) leave(ctx context.Context) {
 		}
 	}
 }
+
+// The steps of start-up.
+const (
+	stepOpenLedger = "open the ledger"
+	stepReconcile  = "start up"
+)
 
 // Backoff of persist.
 const (
@@ -257,6 +342,7 @@ func (a *Agent) persist(ctx context.Context, what string, step func(context.Cont
 	wait := retryWaitMin
 	failed := false
 	for {
+		beat(ctx)
 		err := step(ctx)
 		switch {
 		case err == nil:
@@ -268,6 +354,9 @@ func (a *Agent) persist(ctx context.Context, what string, step func(context.Cont
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
+		}
+		if !a.ready.Load() && pulseOf(ctx) != nil {
+			a.standing.waits(waitingFor(what, err))
 		}
 		if !failed {
 			a.log.Warn("step is repeated until it succeeds", "step", what, "err", err)
@@ -296,7 +385,9 @@ func (a *Agent) sleep(ctx context.Context, d time.Duration) error {
 func (a *Agent) every(ctx context.Context, what string, interval time.Duration, step func(context.Context)) error {
 	for {
 		tick := time.NewTimer(a.interval(what, interval))
+		beat(ctx)
 		step(ctx)
+		beat(ctx)
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -320,82 +411,4 @@ func (a *Agent) wakeUp() {
 	case a.wake <- struct{}{}:
 	default:
 	}
-}
-
-// reach is whether the ledger answers. While it does not, nothing is taken, and
-// intake is left to daemons that reach it.
-type reach struct {
-	mu  sync.Mutex // held over Pause and Resume, so that they keep their order
-	why string     // "" while it answers
-}
-
-func (r *reach) trouble() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.why
-}
-
-// ledgerFailed notes that the ledger is out of reach, until the probe succeeds.
-func (a *Agent) ledgerFailed(err error) {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return
-	}
-	a.reach.mu.Lock()
-	defer a.reach.mu.Unlock()
-	if a.reach.why == "" {
-		a.log.Warn("ledger is out of reach; taking no work until it answers", "err", err)
-		a.broker.PauseSubmit()
-	}
-	a.reach.why = err.Error()
-}
-
-// ledgerFailedIn is ledgerFailed for a caller whose own time may have run out:
-// that says nothing of the ledger.
-func (a *Agent) ledgerFailedIn(ctx context.Context, err error) {
-	if ctx.Err() == nil {
-		a.ledgerFailed(err)
-	}
-}
-
-// probeInterval is how often a ledger that failed is asked whether it is back.
-const probeInterval = time.Second
-
-func (a *Agent) probeLoop(ctx context.Context) error {
-	return a.every(ctx, "probe", probeInterval, func(ctx context.Context) {
-		if a.reach.trouble() == "" || a.ledger.Probe(ctx, a.now()) != nil {
-			return
-		}
-		a.reach.mu.Lock()
-		defer a.reach.mu.Unlock()
-		a.reach.why = ""
-		a.log.Info("ledger answers again")
-		a.broker.ResumeSubmit()
-		a.wakeUp()
-	})
-}
-
-// holdOff keeps a host from taking work for a while, with the reason.
-type holdOff struct {
-	mu     sync.Mutex
-	until  time.Time
-	reason string
-}
-
-// holdOffTime is how long a host that could not start an attempt takes none.
-const holdOffTime = 15 * time.Second
-
-func (h *holdOff) set(now time.Time, reason string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.until, h.reason = now.Add(holdOffTime), reason
-}
-
-// why returns the reason while it holds, else "".
-func (h *holdOff) why(now time.Time) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if now.Before(h.until) {
-		return h.reason
-	}
-	return ""
 }

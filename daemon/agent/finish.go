@@ -26,6 +26,7 @@ func (r *run) finish(ctx context.Context, exit *runner.Exit) {
 		return
 	}
 	r.a.metrics.countExit(exit)
+	r.a.noteShutdownOf(r, exit)
 	if !exit.StopReason.Commits() {
 		r.discard(ctx, string(exit.StopReason)+": "+exit.StopDetail)
 		return
@@ -62,6 +63,7 @@ func (r *run) result(exit *runner.Exit) *job.Result {
 		GPUSeconds: exit.DurationSeconds * float64(len(r.devices)),
 		CPUSeconds: exit.UserCPUSeconds + exit.SystemCPUSeconds, MemoryBytesMax: exit.MemoryBytesMax,
 		Devices: r.devices, LogTail: cleanTail(tail), LogDroppedBytes: exit.LogDroppedBytes,
+		JournalDroppedLines: exit.JournalDroppedLines,
 	}
 }
 
@@ -251,6 +253,7 @@ func (a *Agent) releaseOrphan(ctx context.Context, j *job.Job, tag broker.Tag) {
 	r := newRun(a, j, j.Owner.Devices)
 	r.commitID, r.tag = "release-"+j.Owner.ClaimID, tag
 	a.runs.add(r)
+	ctx = apart(ctx)
 	a.work.Go(func() { r.end(ctx, releaseVerdict("its claim was made, but nothing was started")) })
 }
 

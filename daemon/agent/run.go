@@ -11,6 +11,7 @@ import (
 
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/job"
+	"gpuqd/daemon/journald"
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/runner"
 )
@@ -144,7 +145,10 @@ func (r *run) drive(ctx context.Context) {
 // launch begins and starts the attempt. Where it returns false the run is over,
 // or left to the next daemon.
 func (r *run) launch(ctx context.Context) bool {
-	attempt, err := r.a.runner.Begin(r.intent())
+	attempt, err := r.begin(ctx)
+	if ctx.Err() != nil && err != nil {
+		return false
+	}
 	if err != nil {
 		r.startImpossible(ctx, "begun", err)
 		return false
@@ -166,6 +170,28 @@ func (r *run) launch(ctx context.Context) bool {
 	}
 	return r.startFailed(ctx, attempt, err)
 }
+
+// begin journals the attempt, with the account that it runs as.
+func (r *run) begin(ctx context.Context) (Attempt, error) {
+	in := r.intent()
+	if r.a.accounts != nil {
+		who := r.job.Submitter
+		if job.IsRehearsalPool(r.job.Spec.Pool) {
+			// Operators rehearse, root among them, and it needs no rights.
+			who = rehearsalAccount
+		}
+		account, err := r.a.accounts(ctx, who)
+		if err != nil {
+			return nil, err
+		}
+		in.Account = account
+	}
+	return r.a.runner.Begin(in)
+}
+
+// rehearsalAccount is whom the jobs of rehearsals run as, where jobs run as anybody
+// in particular.
+const rehearsalAccount = "nobody"
 
 // startFailed settles a start that did not return success. It reports whether
 // the command runs all the same.
@@ -218,7 +244,7 @@ func (r *run) startImpossible(ctx context.Context, what string, cause error) {
 // confirmRunning records the start in the ledger, in the background if that does
 // not succeed at once. The function it returns ends the trying.
 func (r *run) confirmRunning(ctx context.Context) (end func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(apart(ctx))
 	done := make(chan struct{})
 	r.a.work.Go(func() {
 		defer close(done)
@@ -273,6 +299,10 @@ func (r *run) awaitExit(ctx context.Context) *runner.Exit {
 				exit = &runner.Exit{}
 				return nil
 			}
+			// The starter first: it may know more of what is left than the record.
+			if err := r.a.runner.Kill(ctx, r.attempt); err != nil {
+				return err
+			}
 			if err := r.attempt.RecordLost("its shim died on " + r.a.host); err != nil {
 				return err
 			}
@@ -311,19 +341,25 @@ func (r *run) protect(ctx context.Context) {
 
 // intent is what the attempt's shim gets to know.
 func (r *run) intent() runner.Intent {
-	spec, cfg := r.job.Spec, r.a.cfg
+	spec, cfg := r.job.Spec, r.a.live()
 	grace := spec.Grace.Std()
 	if grace == 0 {
 		grace = -1 // none, where 0 would mean the default
+	}
+	journal := ""
+	if cfg.Runner.JournalOutput {
+		journal = journald.Socket
 	}
 	return runner.Intent{
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
 		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID), Devices: r.devices,
-		TimeLimit: spec.TimeLimit.Std(), Grace: grace,
+		DeviceNodes: r.a.devices.Nodes(r.devices, cfg.Runner.DeviceNodes),
+		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
+		TimeLimit:   spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,
 		DeadlineFile: r.a.runner.DeadlinePath(r.job.Owner.Session),
-		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job),
+		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job), JournalSocket: journal,
 	}
 }
 

@@ -21,11 +21,17 @@ const (
 	OnLossContinue = "continue"
 	DeviceNVML     = "nvml"
 	DeviceSim      = "simulated"
+	StarterAuto    = "auto"
+	StarterSystemd = "systemd"
 	StarterProcess = "process"
+	LogAuto        = "auto"
+	LogJournal     = "journal"
+	LogText        = "text"
+	LogJSON        = "json"
 )
 
 // Config holds the settings of one daemon. Durations are written as text, such
-// as "5m". All of it is read once, at start.
+// as "5m". All of it is read at start; what IsLive names, at a reload too.
 type Config struct {
 	Host    Host    `toml:"host"`
 	Broker  Broker  `toml:"broker"`
@@ -115,16 +121,25 @@ type Device struct {
 	SimulatedCount       int          `toml:"simulated_count"` // 0 is a host without devices
 	SimulatedModel       string       `toml:"simulated_model"`
 	SimulatedMemoryBytes uint64       `toml:"simulated_memory_bytes"`
+	SimulatedNodes       []string     `toml:"simulated_nodes"` // device files that stand for them, by index
 }
 
 // Runner is how attempts are run.
 type Runner struct {
-	Starter       string       `toml:"starter"`         // StarterProcess
+	Starter       string       `toml:"starter"`         // StarterAuto, StarterSystemd or StarterProcess
 	Shim          string       `toml:"shim"`            // path of gpuqd-shim
 	WorkRoot      string       `toml:"work_root"`       // parent of each job's GPUQ_WORKDIR; "" is below state_dir
 	LogBytesMax   int64        `toml:"log_bytes_max"`   // of one attempt's output; the rest is dropped and counted
 	KeepLogs      job.Duration `toml:"keep_logs"`       // after the attempt's end
 	KeepLogsBytes int64        `toml:"keep_logs_bytes"` // of all attempts together; the oldest go first
+	JournalOutput bool         `toml:"journal_output"`  // also to journald, where the host has one
+
+	DeviceNodes []string `toml:"device_nodes"` // device files that every job may open; patterns of filepath.Match
+
+	// Whom jobs run as, where the starter is systemd.
+	Accounts       map[string]string `toml:"accounts"`        // local account by submitter, before all else
+	AccountDefault string            `toml:"account_default"` // of submitters without a local account; "" fails their jobs
+	AllowRoot      bool              `toml:"allow_root"`      // run jobs of accounts with UID 0
 }
 
 // Control is the operator protocol.
@@ -136,7 +151,7 @@ type Control struct {
 // Log is the daemon's own log.
 type Log struct {
 	Level  string `toml:"level"`  // debug, info, warn or error
-	Format string `toml:"format"` // text or json
+	Format string `toml:"format"` // LogAuto, LogJournal, LogText or LogJSON
 }
 
 // Metrics is where Prometheus reads the daemon's metrics.

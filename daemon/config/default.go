@@ -22,7 +22,7 @@ func Default() Config {
 		Broker: Broker{
 			URLs:           []string{"amqp://127.0.0.1:5672/"},
 			User:           "gpuqd",
-			PasswordFile:   "/etc/gpuqd/broker.password",
+			PasswordFile:   credentialsPrefix + "broker.password",
 			TakeTimeout:    seconds(10),
 			ConfirmTimeout: seconds(10),
 			Rabbitmqctl:    []string{},
@@ -64,9 +64,10 @@ func Default() Config {
 			Silence:              seconds(30),
 			SimulatedModel:       "Simulated GPU",
 			SimulatedMemoryBytes: 80 << 30,
+			SimulatedNodes:       []string{},
 		},
 		Runner: Runner{
-			Starter: StarterProcess,
+			Starter: StarterAuto,
 			Shim:    "/usr/lib/gpuqd/gpuqd-shim",
 			// Ample for a training log, and little enough that a command which
 			// prints in a loop is cut off before it fills a usual disk.
@@ -75,6 +76,9 @@ func Default() Config {
 			// in bytes wins where a host writes more than that.
 			KeepLogs:      hours(14 * 24),
 			KeepLogsBytes: 20 << 30,
+			JournalOutput: true,
+			DeviceNodes:   []string{},
+			Accounts:      map[string]string{},
 		},
 		Control: Control{
 			Socket:    defaultSocket,
@@ -82,7 +86,7 @@ func Default() Config {
 		},
 		Log: Log{
 			Level:  "info",
-			Format: "text",
+			Format: LogAuto,
 		},
 	}
 }

@@ -15,7 +15,12 @@ func TestShippedFiles(t *testing.T) {
 	t.Run("gpuqd.toml", func(t *testing.T) {
 		got := Default()
 		blank(&got)
-		checkShipped(t, "../../etc/gpuqd.toml", &got, "Restart to apply.")
+		checkShipped(t, "../../etc/gpuqd.toml", &got, func(key string) string {
+			if IsLive(key) {
+				return "Reload applies it."
+			}
+			return "Restart to apply."
+		})
 		if want := Default(); !reflect.DeepEqual(got, want) {
 			t.Errorf("uncommented it gives\n%+v\nwant the defaults\n%+v", got, want)
 		}
@@ -23,7 +28,7 @@ func TestShippedFiles(t *testing.T) {
 	t.Run("gpuqctl.toml", func(t *testing.T) {
 		got := DefaultClient()
 		blank(&got)
-		checkShipped(t, "../../etc/gpuqctl.toml", &got, "No restart needed.")
+		checkShipped(t, "../../etc/gpuqctl.toml", &got, func(string) string { return "No restart needed." })
 		if want := DefaultClient(); !reflect.DeepEqual(got, want) {
 			t.Errorf("uncommented it gives\n%+v\nwant the defaults\n%+v", got, want)
 		}
@@ -37,7 +42,7 @@ func blank[T any](settings *T) { *settings = *new(T) }
 // keyLine is a commented key: no space after the #, unlike prose.
 var keyLine = regexp.MustCompile(`^#([a-z_]+) = .+$`)
 
-func checkShipped(t *testing.T, path string, into any, ending string) {
+func checkShipped(t *testing.T, path string, into any, ending func(key string) string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -54,8 +59,8 @@ func checkShipped(t *testing.T, path string, into any, ending string) {
 			text[i] = line[1:]
 			key := dotted(section, keyLine.FindStringSubmatch(line)[1])
 			present[key]++
-			if len(prose) < 80 || !strings.HasSuffix(prose, ending) {
-				t.Errorf("line %d: the comment of %s is %q: want its purpose, form and bounds, ending with %q", i+1, key, prose, ending)
+			if want := ending(key); len(prose) < 80 || !strings.HasSuffix(prose, want) {
+				t.Errorf("line %d: the comment of %s is %q: want its purpose, form and bounds, ending with %q", i+1, key, prose, want)
 			}
 			prose = ""
 		case strings.HasPrefix(line, "# "), line == "#":
@@ -95,6 +100,31 @@ func TestShippedFilesLoad(t *testing.T) {
 	client, err := LoadClient("../../etc/gpuqctl.toml")
 	if err != nil || !reflect.DeepEqual(client, DefaultClient()) {
 		t.Errorf("gpuqctl.toml gives %+v, %v", client, err)
+	}
+}
+
+// What the defaults and the manual name as a credential, the unit loads.
+func TestUnitLoadsTheCredentials(t *testing.T) {
+	unit, err := os.ReadFile("../../systemd/gpuqd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual, err := os.ReadFile("../../etc/gpuqd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`"\$CREDENTIALS_DIRECTORY/([a-z_]+\.password)"`).FindAllSubmatch(manual, -1)
+	names := map[string]bool{strings.TrimPrefix(Default().Broker.PasswordFile, credentialsPrefix): true}
+	for _, m := range found {
+		names[string(m[1])] = true
+	}
+	if len(names) != 3 {
+		t.Errorf("defaults and manual name %v, want the broker's, the ledger's and Redis's", names)
+	}
+	for name := range names {
+		if line := "\nLoadCredential=" + name + ":/etc/gpuqd/" + name + "\n"; !strings.Contains(string(unit), line) {
+			t.Errorf("the unit lacks %q", strings.TrimSpace(line))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,14 +11,39 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gpuqd/daemon/journald/journaldtest"
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/runnertest"
 )
 
 // BenchmarkStart measures Begin and Start together, and how long after the begin
 // of both the command's own first work was done (date itself takes about 1 ms).
+// The starters take turns in one run, so that their ratio holds on any machine.
 func BenchmarkStart(tb *testing.B) {
-	b := runnertest.NewBench(tb, newProcessStarter)
+	tb.Run("process", func(tb *testing.B) { benchStart(tb, newProcessStarter) })
+	tb.Run("systemd", func(tb *testing.B) { benchStart(tb, newSystemdStarter) })
+	tb.Run("systemd-1000-ended", func(tb *testing.B) {
+		needSystemd(tb)
+		endedUnits(tb, 1000)
+		benchStart(tb, newSystemdStarter)
+	})
+}
+
+// endedUnits makes units that have ended and are still loaded, as those of other
+// programs are whose failures nobody has looked at.
+func endedUnits(tb *testing.B, n int) {
+	tb.Helper()
+	tb.Cleanup(func() { _ = exec.Command("systemctl", "stop", "gpuqd-bench-*.service").Run() })
+	for i := range n {
+		unit := fmt.Sprintf("--unit=gpuqd-bench-%d", i)
+		if out, err := exec.Command("systemd-run", "--quiet", "--no-block", "--property=RemainAfterExit=yes", unit, "/bin/true").CombinedOutput(); err != nil {
+			tb.Fatalf("%v: %s", err, out)
+		}
+	}
+}
+
+func benchStart(tb *testing.B, newStarter func(testing.TB) runner.Starter) {
+	b := runnertest.NewBench(tb, newStarter)
 	var began, first time.Duration
 	for tb.Loop() {
 		in := b.Intent("")
@@ -42,7 +68,6 @@ func BenchmarkStart(tb *testing.B) {
 	tb.ReportMetric(first.Seconds()*1e3/float64(tb.N), "ms-to-first-work/op")
 }
 
-// BenchmarkShimMemory reports what a shim that has run for some ticks holds.
 // What a job that does nothing costs: shim, its second stage and the command, from
 // the intent to the shim's end, one after the other. The processor time is that of
 // all of them, on however busy a machine.
@@ -57,12 +82,39 @@ func BenchmarkAttempt(tb *testing.B) {
 	tb.ReportMetric((childrenCPU(b)-before).Seconds()*1e3/float64(tb.N), "ms-cpu/op")
 }
 
+// What the journal adds to an attempt that prints ten lines: the same with and
+// without a socket that takes them. Only the ratio says anything.
+func BenchmarkOutput(tb *testing.B) {
+	for name, journal := range map[string]bool{"LogOnly": false, "LogAndJournal": true} {
+		tb.Run(name, func(tb *testing.B) {
+			b := runnertest.NewBench(tb, newProcessStarter)
+			r := journaldtest.Listen(tb, "")
+			before := childrenCPU(b)
+			for tb.Loop() {
+				in := b.Intent("")
+				in.Command = []string{"/usr/bin/seq", "10"}
+				if journal {
+					in.JournalSocket = r.Path
+				}
+				exit := b.Wait(b.Start(in))
+				tb.StopTimer()
+				if got := len(r.Rest(b)); journal && exit.JournalDroppedLines == 0 && got != 10 {
+					b.Fatalf("%d lines of 10 arrived", got)
+				}
+				tb.StartTimer()
+			}
+			tb.ReportMetric((childrenCPU(b)-before).Seconds()*1e3/float64(tb.N), "ms-cpu/op")
+		})
+	}
+}
+
 func childrenCPU(b *runnertest.Bench) time.Duration {
 	var ru unix.Rusage
 	b.Must(unix.Getrusage(unix.RUSAGE_CHILDREN, &ru))
 	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 }
 
+// BenchmarkShimMemory reports what a shim that has run for some ticks holds.
 func BenchmarkShimMemory(tb *testing.B) {
 	b := runnertest.NewBench(tb, newProcessStarter)
 	in := b.Intent("sleep 1000")

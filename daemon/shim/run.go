@@ -22,6 +22,7 @@ func run(opts options, ans *answer) int {
 		note("%v", err)
 		return statusError
 	}
+	notesToJournal(a.Intent())
 	lock, err := a.Lock()
 	if err != nil {
 		note("%v", err)
@@ -31,6 +32,11 @@ func run(opts options, ans *answer) int {
 	// must find nothing of us alive.
 	defer runtime.KeepAlive(lock)
 
+	if opts.boot != "" {
+		// In a container a sandboxed daemon and its shim can be shown different
+		// IDs of one boot. Whoever started this shim is of its boot.
+		proctree.BootID = func() (string, error) { return opts.boot, nil }
+	}
 	boot, err := proctree.BootID()
 	if err != nil {
 		note("%v", err)
@@ -51,8 +57,9 @@ func run(opts options, ans *answer) int {
 // whyNot returns why the attempt must not be started, "" where it may be. The
 // lock is held.
 func whyNot(a *runner.Attempt, l *lease) (string, error) {
-	if in := a.Intent(); in.Schema != runner.Schema {
-		return fmt.Sprintf("its intent has schema %d, this gpuqd-shim knows %d: install gpuqd and gpuqd-shim of one version", in.Schema, runner.Schema), nil
+	if in := a.Intent(); in.Schema < runner.SchemaLeast || in.Schema > runner.Schema {
+		return fmt.Sprintf("its intent has schema %d, this gpuqd-shim knows %d to %d: install gpuqd and gpuqd-shim of one version",
+			in.Schema, runner.SchemaLeast, runner.Schema), nil
 	}
 	if r, ok, err := a.Revoked(); err != nil || ok {
 		return "revoked: " + textOf(r), err
@@ -99,15 +106,20 @@ func start(a *runner.Attempt, l *lease, sig *signals, ans *answer, opts options)
 		return refuse(a, ans, "become a subreaper: "+err.Error())
 	}
 	out := openOutput(a)
-	cmd, err := fork(a, out, opts.noCgroup)
+	place := settle(opts)
+	if text := unheld(a.Intent().Limits, place); text != "" {
+		note("%s", text)
+		out.say(text)
+	}
+	cmd, err := fork(a, out, place)
 	// The first thread, which the command's PDEATHSIG is tied to, lives as long as
 	// the process; from here on any thread may run this.
 	runtime.UnlockOSThread()
 	if err != nil {
 		return refuse(a, ans, "start the command: "+err.Error())
 	}
-	s := newSupervisor(a, l, sig, out, cmd)
-	if err := recordStart(a, cmd, l.boot); err != nil {
+	s := newSupervisor(a, l, sig, out, cmd, place)
+	if err := recordStart(a, cmd, l.boot, place); err != nil {
 		note("%v", err)
 		cmd.discard()
 		s.endUnreleased()
@@ -129,7 +141,7 @@ func start(a *runner.Attempt, l *lease, sig *signals, ans *answer, opts options)
 }
 
 // recordStart puts the start on disk.
-func recordStart(a *runner.Attempt, cmd *command, boot string) error {
+func recordStart(a *runner.Attempt, cmd *command, boot string, p place) error {
 	stat, err := proctree.ReadStat(cmd.pid)
 	if err != nil {
 		return err
@@ -140,6 +152,6 @@ func recordStart(a *runner.Attempt, cmd *command, boot string) error {
 	}
 	return a.WriteStarted(runner.Started{
 		PID: cmd.pid, StartTicks: stat.Ticks, ShimPID: os.Getpid(), ShimTicks: self.Ticks,
-		BootID: boot, Cgroup: string(cmd.cgroup), Time: time.Now().UTC(),
+		BootID: boot, Cgroup: string(cmd.cgroup), Time: time.Now().UTC(), Unit: p.unit, InvocationID: p.invocation,
 	})
 }

@@ -100,6 +100,8 @@ var allowed = map[string][]string{
 	"daemon/health":          {},
 	"daemon/version":         {},
 	"daemon/runner/proctree": {},
+	"daemon/journald":        {},
+	"daemon/power":           {},
 
 	"daemon/config":         {"daemon/job"},
 	"daemon/broker":         {"daemon/health", "daemon/job"},
@@ -110,24 +112,29 @@ var allowed = map[string][]string{
 	"daemon/ledger/mongodb": {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/ledger/sqlite":  {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/runner":         {"daemon/job", "daemon/runner/proctree"},
+	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
+	"daemon/account":        {"daemon/runner"},
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/job"},
 	"daemon/agent": {
-		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/health", "daemon/job", "daemon/ledger",
-		"daemon/placement", "daemon/runner",
+		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/health", "daemon/job",
+		"daemon/journald", "daemon/ledger", "daemon/placement", "daemon/runner",
 	},
 
-	"daemon/nvml": {"daemon/device"},
-	"daemon/shim": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
-	"ctl":         {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
+	"daemon/journald/handler": {"daemon/journald"},
+	"daemon/nvml":             {"daemon/device"},
+	"daemon/shim":             {"daemon/job", "daemon/journald", "daemon/runner", "daemon/runner/proctree"},
+	"ctl":                     {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
 	"daemon": {
-		"daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device", "daemon/job",
-		"daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner", "daemon/version",
+		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device",
+		"daemon/job", "daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb",
+		"daemon/ledger/sqlite", "daemon/power", "daemon/runner", "daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.
-	"daemon/ledger/ledgertest": {"daemon/job", "daemon/ledger"},
-	"daemon/runner/runnertest": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
+	"daemon/journald/journaldtest": {},
+	"daemon/ledger/ledgertest":     {"daemon/job", "daemon/ledger"},
+	"daemon/runner/runnertest":     {"daemon/job", "daemon/journald/journaldtest", "daemon/runner", "daemon/runner/proctree"},
 }
 
 func TestArrowsRunDownwardsOnly(t *testing.T) {
@@ -262,6 +269,9 @@ var programs = []struct {
 		"gpuqd/daemon/agent":   "a shim outlives the daemon",
 		"gpuqd/daemon/config":  "a restart with another configuration must not change a running job",
 		"gpuqd/daemon/control": "a shim answers nobody",
+
+		"gpuqd/daemon/runner/systemd": "a shim per running job: it is kept small",
+		"github.com/godbus/dbus":      "a shim per running job: it is kept small",
 	}},
 	{"daemon/nvml", map[string]string{
 		"net/http":            "it may hang in a driver for a long time: it is kept small",

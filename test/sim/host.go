@@ -66,6 +66,23 @@ func (h *host) running() (d *daemon) {
 	return d
 }
 
+// tell says something of the host to its daemon, if one runs. It waits for nothing:
+// the word is under way for a moment, so that it meets the daemon at an instant of
+// its own, whatever that does at the step where a fault strikes.
+func (h *host) tell(word agent.Shutdown) {
+	h.site.work.Go(func() {
+		if !h.site.pause(h.site.world.Between(time.Millisecond, wordMax, h.plan.Name, "word")) {
+			return
+		}
+		if d := h.running(); d != nil {
+			d.words <- word
+		}
+	})
+}
+
+// wordMax is how long a word to a daemon is under way at most.
+const wordMax = 20 * time.Millisecond
+
 // supervise keeps a daemon running until the history ends.
 func (h *host) supervise() {
 	for h.mayStart() {
@@ -100,14 +117,16 @@ type daemon struct {
 	process *world.Process
 	agent   *agent.Agent
 	stop    context.CancelFunc // as SIGTERM does
-	over    chan struct{}      // closed when it has ended
+	words   chan agent.Shutdown
+	over    chan struct{} // closed when it has ended
 }
 
 // start starts the real agent over the simulated parts.
 func (h *host) start() *daemon {
 	s := h.site
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &daemon{stop: cancel, over: make(chan struct{})}
+	// As many as a plan can say in a row; a signal that nobody reads waits.
+	d := &daemon{stop: cancel, over: make(chan struct{}), words: make(chan agent.Shutdown, 2*(faultsMax+1))}
 	d.process = h.host.Start("gpuqd", cancel)
 	h.runs++
 	devices := device.New(h.plan.Name, device.Simulated{Host: h.plan.Name, Count: h.plan.Devices}, nil)
@@ -117,13 +136,16 @@ func (h *host) start() *daemon {
 		Identity: agent.Identity{InstallID: "install-" + h.plan.Name, MachineID: "machine-" + h.plan.Name, BootID: h.host.BootID()},
 		Broker:   s.queue.Connect(d.process, "gpuqd"),
 		Done:     cache.NewClient(s.cache, d.process, 200*time.Millisecond), Devices: devices, Runner: h.disk.Open(d.process), Clock: h.host,
-		OpenLedger: books.open,
+		OpenLedger: books.open, Shutdown: d.words,
 		Jitter: func(wait string, most time.Duration) time.Duration {
 			return s.world.Between(0, most, h.plan.Name, wait, "jitter")
 		},
 	}
 	if s.log != nil {
 		options.Logger = slog.New(s.log).With("on", h.plan.Name)
+	}
+	if s.tune != nil {
+		s.tune(&options)
 	}
 	d.agent = agent.New(options)
 	s.world.Do(func() { h.daemon = d })
