@@ -48,7 +48,7 @@ func build(ctx context.Context) (built, error) {
 		from := filepath.Join(debs, version)
 		if debs == "" {
 			from = filepath.Join(dir, version)
-			make := exec.CommandContext(ctx, "make", "--no-print-directory", "-C", "../..", "packages/build", "VERSION="+version, "DIST="+from)
+			make := exec.CommandContext(ctx, "make", "--no-print-directory", "-C", "../..", "packages/build", "VERSION="+version, "OUT="+from)
 			if out, err := make.CombinedOutput(); err != nil {
 				return b, fmt.Errorf("make packages/build: %w: %s", err, out)
 			}
@@ -171,15 +171,7 @@ func (s *site) settings(h *host) config.Config {
 
 // configure writes the host's settings and secrets, and starts gpuqd.
 func (s *site) configure(ctx context.Context, h *host) error {
-	c := s.settings(h)
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	var text bytes.Buffer
-	if err := toml.NewEncoder(&text).Encode(c); err != nil {
-		return err
-	}
-	if err := h.Write(ctx, "/etc/gpuqd/gpuqd.toml", text.Bytes(), 0o644); err != nil {
+	if err := s.writeSettings(ctx, h, nil); err != nil {
 		return err
 	}
 	for name, secret := range map[string]string{"broker": s.secrets.broker, "redis": s.secrets.redis} {
@@ -189,4 +181,20 @@ func (s *site) configure(ctx context.Context, h *host) error {
 	}
 	_, err := h.Output(ctx, "systemctl enable --quiet --now gpuqd || { journalctl --no-pager -n 30 -u gpuqd; exit 1; }")
 	return err
+}
+
+// writeSettings writes the host's gpuqd.toml, with what is to be other than usual.
+func (s *site) writeSettings(ctx context.Context, h *host, change func(*config.Config)) error {
+	c := s.settings(h)
+	if change != nil {
+		change(&c)
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := toml.NewEncoder(&text).Encode(c); err != nil {
+		return err
+	}
+	return h.Write(ctx, "/etc/gpuqd/gpuqd.toml", text.Bytes(), 0o644)
 }

@@ -228,6 +228,11 @@ func (s *site) settle(t *testing.T) {
 		}
 	}
 	s.endJobs(t)
+	for _, h := range s.all() {
+		if _, err := h.Output(ctx, "rm -f "+stopFile(t)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // showLogs prints, after a failure, what every host has to say about it.
