@@ -9,6 +9,8 @@
 //	            and fsynced, with their disk space taken before the start
 //	output.log  the command's stdout and stderr
 //	shim.log    what the shim has to say about itself
+//	witness     what systemd saw of the unit's end, where the attempt was a unit
+//	answer.*    a FIFO by which a starter learns of the start; gone after it
 //
 // The slots of the record, and who writes them:
 //

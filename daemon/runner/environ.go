@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"bufio"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,9 +19,9 @@ const (
 // it the user's, over that what gpuqd itself sets, which a user cannot change.
 // Nothing of the calling process's environment is in it.
 func (in *Intent) Environ() []string {
-	name, home := account(os.Getuid())
+	name, home, shell := in.login()
 	env := map[string]string{
-		"PATH": basePath, "LANG": "C.UTF-8", "SHELL": "/bin/sh",
+		"PATH": basePath, "LANG": "C.UTF-8", "SHELL": shell,
 		"HOME": home, "USER": name, "LOGNAME": name,
 	}
 	for k, v := range in.Env {
@@ -42,22 +40,4 @@ func (in *Intent) Environ() []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// account returns the name and home of a local user. It reads /etc/passwd
-// itself: os/user would bring libc or its resolver into the shim.
-func account(uid int) (name, home string) {
-	file, err := os.Open("/etc/passwd")
-	if err != nil {
-		return strconv.Itoa(uid), "/"
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		f := strings.Split(lines.Text(), ":")
-		if len(f) >= 6 && f[2] == strconv.Itoa(uid) {
-			return f[0], f[5]
-		}
-	}
-	return strconv.Itoa(uid), "/"
 }

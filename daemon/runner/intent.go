@@ -10,9 +10,15 @@ import (
 	"gpuqd/daemon/job"
 )
 
-// Schema is the version of the files in an attempt directory. A shim runs an
-// intent of its own version only; a daemon reads every older one.
-const Schema = 1
+// Schema is the newest version of the files in an attempt directory. A shim runs
+// intents from SchemaLeast to its own version; a daemon reads every older one.
+//
+// Version 2 has Account: a shim that does not know it would run the command as
+// root. An intent without one is written as version 1.
+const (
+	Schema      = 2
+	SchemaLeast = 1
+)
 
 // What a shim does with its attempt when its session's lease is not renewed.
 const (
@@ -29,7 +35,7 @@ const DefaultLogBytesMax = 256 << 20
 
 // Intent is what an attempt is to run, written before anything is started.
 type Intent struct {
-	Schema    int    `json:"schema"` // set by Begin
+	Schema    int    `json:"schema"` // set by Begin to the oldest that says all
 	JobID     job.ID `json:"job_id"`
 	Attempt   int    `json:"attempt"`
 	Fence     int64  `json:"fence"`
@@ -44,6 +50,13 @@ type Intent struct {
 	Dir     string            `json:"dir"`     // working directory; "" is Workdir, then /
 	Workdir string            `json:"workdir"` // GPUQ_WORKDIR; made at the start if missing
 	Devices []string          `json:"devices"` // UUIDs
+	// DeviceNodes are the device files that the command may open beside the
+	// harmless ones, such as /dev/nvidia0. A starter that cannot hold it to them
+	// says so in its documentation.
+	DeviceNodes []string `json:"device_nodes,omitempty"`
+	// Account is whom the command runs as; nil is the user of the shim.
+	Account *Account `json:"account,omitempty"`
+	Limits  Limits   `json:"limits,omitzero"`
 
 	TimeLimit   time.Duration `json:"time_limit_ns"` // of running, not frozen, time; 0 is none
 	Grace       time.Duration `json:"grace_ns"`      // from SIGTERM to SIGKILL; 0 is DefaultGrace, negative none
@@ -56,6 +69,22 @@ type Intent struct {
 
 	ClaimedAt time.Time       `json:"claimed_at"`
 	Spec      json.RawMessage `json:"spec,omitempty"` // opaque: for the daemon's own use
+}
+
+// Limits bound what the command and all it forks use together; 0 is no bound, or
+// the kernel's usual weight. They hold where the starter has a cgroup for them.
+type Limits struct {
+	MemoryBytesMax int64 `json:"memory_bytes_max,omitempty"`
+	TasksMax       int   `json:"tasks_max,omitempty"`  // processes and threads
+	CPUWeight      int   `json:"cpu_weight,omitempty"` // 1 to 10000; 100 is usual
+}
+
+// schema returns the version that says all that the intent holds.
+func (in *Intent) schema() int {
+	if in.Account != nil {
+		return Schema
+	}
+	return SchemaLeast
 }
 
 // Key returns the name of the attempt.
@@ -95,7 +124,7 @@ func (in *Intent) validate() error {
 	default:
 		return fmt.Errorf("on_lease_loss is %q: want freeze, stop or continue", in.LeaseLoss)
 	}
-	for _, path := range []string{in.Dir, in.Workdir, in.DeadlineFile} {
+	for _, path := range append([]string{in.Dir, in.Workdir, in.DeadlineFile}, in.DeviceNodes...) {
 		if path != "" && !filepath.IsAbs(path) {
 			return fmt.Errorf("path %q is not absolute", path)
 		}

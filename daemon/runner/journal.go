@@ -101,7 +101,7 @@ func (j *Journal) DeadlinePath(session string) string {
 // space for everything that is to follow. When it returns, all of it is on disk.
 // It returns ErrExists where the attempt was begun before.
 func (j *Journal) Begin(in Intent) (*Attempt, error) {
-	in.Schema = Schema
+	in.Schema = in.schema()
 	if in.LeaseLoss == "" {
 		in.LeaseLoss = LeaseFreeze
 	}

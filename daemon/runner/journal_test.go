@@ -68,7 +68,7 @@ func TestJournal(t *testing.T) {
 		}
 		got := list[0].Intent()
 		if got.Env["A"] != "ä\n" || got.Devices[0] != "GPU-1" || got.TimeLimit != time.Hour || string(got.Spec) != `{"a":1}` ||
-			!got.ClaimedAt.Equal(in.ClaimedAt) || got.Schema != runner.Schema || got.LeaseLoss != runner.LeaseFreeze {
+			!got.ClaimedAt.Equal(in.ClaimedAt) || got.Schema != runner.SchemaLeast || got.LeaseLoss != runner.LeaseFreeze {
 			t.Errorf("got %+v", got)
 		}
 		for name, there := range map[string]func() bool{

@@ -46,3 +46,6 @@ func (a *Attempt) LogTail(max int) ([]byte, error) {
 }
 
 func clampOffset(offset int64) int64 { return max(offset, 0) }
+
+// ShimLogPath returns the path of what the shim says about itself.
+func (a *Attempt) ShimLogPath() string { return a.path("shim.log") }

@@ -124,7 +124,7 @@ func (s *ProcessStarter) launch(a *Attempt) (*os.File, error) {
 	proc, err := os.StartProcess(s.shim, append(args, a.dir), &os.ProcAttr{
 		Dir: "/",
 		// Nothing of the daemon's environment: it may hold secrets.
-		Env:   shimEnviron,
+		Env:   ShimEnviron,
 		Files: []*os.File{null, log, log, word},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
@@ -161,13 +161,13 @@ func (s *ProcessStarter) Close() error {
 	return nil
 }
 
-// shimEnviron is the environment that a starter gives the shim. The shim idles
+// ShimEnviron is the environment that a starter gives the shim. The shim idles
 // nearly all its life: one processor and an eager collector keep it small. Its
 // loops are short, so that nothing need be preempted, by a signal to each thread.
-var shimEnviron = []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=asyncpreemptoff=1"}
+var ShimEnviron = []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=asyncpreemptoff=1"}
 
 // The first word of a shim's answer to its starter, on the descriptor named by
-// --answer-fd. A reason follows AnswerRefused.
+// --answer-fd or the FIFO named by --answer. A reason follows AnswerRefused.
 const (
 	AnswerStarted = "started"
 	AnswerRefused = "refused"

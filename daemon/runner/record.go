@@ -18,6 +18,10 @@ type Started struct {
 	ShimTicks  uint64    `json:"shim_ticks"`  // of ShimPID
 	Cgroup     string    `json:"cgroup"`      // directory of the command's own cgroup; "" for none
 	Time       time.Time `json:"time"`
+	// The unit that the shim is, and systemd's random ID of this start of it; ""
+	// for none. A loaded unit of that name with another ID is another attempt's.
+	Unit         string `json:"unit,omitempty"`
+	InvocationID string `json:"invocation_id,omitempty"`
 }
 
 // Revoked says that the attempt never ran and never will.
@@ -102,8 +106,9 @@ type Exit struct {
 	FrozenSeconds    float64   `json:"frozen_seconds"`
 	UserCPUSeconds   float64   `json:"user_cpu_seconds"`
 	SystemCPUSeconds float64   `json:"system_cpu_seconds"`
-	// MemoryBytesMax is the peak of the attempt's memory cgroup; without one, of
-	// its largest single process, and then at least the shim's own 5 MB.
+	// MemoryBytesMax is the peak of the attempt's memory cgroup, with the shim where
+	// that is its unit's; without one, of its largest single process. At least the
+	// shim's own 5 MB are in both.
 	MemoryBytesMax  int64 `json:"memory_bytes_max"`
 	LogBytes        int64 `json:"log_bytes"`
 	LogDroppedBytes int64 `json:"log_dropped_bytes"`

@@ -138,6 +138,9 @@ func (a *Attempt) RecordLost(reason string) error {
 	if err := a.KillLeftovers(); err != nil {
 		return err
 	}
+	if w, ok, _ := a.Witness(); ok { // one that cannot be read adds nothing
+		reason += ": " + w.String()
+	}
 	exit := Exit{
 		Code: -1, Class: job.ClassHostLost, Reason: reason, Lost: true,
 		Started: started.Time, Ended: time.Now().UTC(),

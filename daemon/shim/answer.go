@@ -12,12 +12,21 @@ import (
 // listening (any more): then the words go nowhere.
 type answer struct{ pipe *os.File }
 
-func newAnswer(fd int) *answer {
-	if fd < 0 {
+func newAnswer(o options) *answer {
+	if o.answer != "" {
+		// Without a reader this fails at once, where it would wait else.
+		pipe, err := os.OpenFile(o.answer, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			note("nobody waits for the start: %v", err)
+			return &answer{}
+		}
+		return &answer{pipe}
+	}
+	if o.answerFD < 0 {
 		return &answer{}
 	}
-	unix.CloseOnExec(fd)
-	return &answer{os.NewFile(uintptr(fd), "answer")}
+	unix.CloseOnExec(o.answerFD)
+	return &answer{os.NewFile(uintptr(o.answerFD), "answer")}
 }
 
 // started says that the command was released, or has an exit record already.

@@ -34,7 +34,7 @@ type execFailure struct {
 
 // fork starts the second stage, in a session and, where one can be had, a cgroup
 // of its own. PDEATHSIG ends it with the shim, and stays across the exec.
-func fork(a *runner.Attempt, out *output, noCgroup bool) (*command, error) {
+func fork(a *runner.Attempt, out *output, p place) (*command, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -58,8 +58,8 @@ func fork(a *runner.Attempt, out *output, noCgroup bool) (*command, error) {
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	argv := []string{"gpuqd-shim", "exec", a.Dir()}
-	if !noCgroup {
-		if cmd.pid, cmd.cgroup, err = forkInCgroup(argv, attr, a.Key().CgroupName()); err != nil {
+	if p.parent != "" {
+		if cmd.pid, cmd.cgroup, err = forkInCgroup(argv, attr, p.parent, a.Key().CgroupName()); err != nil {
 			note("no cgroup for this attempt, the process tree serves instead: %v", err)
 		}
 	}
@@ -77,8 +77,8 @@ func fork(a *runner.Attempt, out *output, noCgroup bool) (*command, error) {
 const shimPath = "/proc/self/exe"
 
 // forkInCgroup forks into a new cgroup, so that the command is never outside it.
-func forkInCgroup(argv []string, attr *syscall.ProcAttr, name string) (int, proctree.Cgroup, error) {
-	cgroup, err := proctree.NewCgroup(name)
+func forkInCgroup(argv []string, attr *syscall.ProcAttr, parent proctree.Cgroup, name string) (int, proctree.Cgroup, error) {
+	cgroup, err := parent.Below(name)
 	if err != nil {
 		return 0, "", err
 	}

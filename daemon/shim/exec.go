@@ -31,9 +31,13 @@ func execCommand(dir string) int {
 	}
 	in := a.Intent()
 	env := in.Environ()
+	shim := os.Getppid() // PDEATHSIG has been set: as long as this runs, it lives
 	var b [1]byte
 	if n, err := unix.Read(fdGate, b[:]); n != 1 || err != nil {
 		return statusRefused // discarded, or the shim is gone
+	}
+	if err := become(in, shim); err != nil {
+		return execFailed(126, err.Error())
 	}
 	if err := enter(in); err != nil {
 		return execFailed(126, err.Error())
@@ -61,7 +65,11 @@ func enter(in *runner.Intent) error {
 	if dir == "" {
 		dir = "/"
 	}
-	if err := os.Chdir(dir); err != nil {
+	err := os.Chdir(dir)
+	switch {
+	case err != nil && dir == in.Workdir:
+		return fmt.Errorf("the job's own directory cannot be entered on this host: %w; the operator sees to it that every directory above it may be passed through (chmod +x) by the jobs' users", err)
+	case err != nil:
 		return fmt.Errorf("the working directory cannot be entered on this host: %w; create it there, or submit with another one", err)
 	}
 	return nil
@@ -105,7 +113,7 @@ func explain(path string, err error) (code int, reason string) {
 	case errors.Is(err, unix.ENOENT):
 		return 127, path + " is there, but its interpreter or loader is not: check its first line, or build it for this host"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return 126, fmt.Sprintf("%s cannot be executed: %v; make it an executable file (chmod +x) in a place that gpuqd's user may reach", path, err)
+		return 126, fmt.Sprintf("%s cannot be executed: %v; make it an executable file (chmod +x) in a place that the job's user may reach", path, err)
 	case errors.Is(err, unix.ENOEXEC):
 		return 126, path + " is no program this host can run: give a script a first line such as #!/bin/sh, or build it for this machine"
 	case errors.Is(err, unix.E2BIG):

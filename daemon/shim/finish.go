@@ -24,6 +24,7 @@ func (s *supervisor) finish() runner.Exit {
 	}
 	s.clear()
 	exit := s.outcome()
+	s.classOOM(&exit)
 	exit.Started, exit.Ended = s.began.UTC(), s.ended.UTC()
 	exit.DurationSeconds = s.ended.Sub(s.began).Seconds()
 	exit.FrozenSeconds = s.frozenFor(s.ended).Seconds() // what is frozen after its end is nothing
@@ -99,7 +100,7 @@ func (s *supervisor) addUsage(exit *runner.Exit) {
 	exit.UserCPUSeconds = time.Duration(ru.Utime.Nano()).Seconds()
 	exit.SystemCPUSeconds = time.Duration(ru.Stime.Nano()).Seconds()
 	exit.MemoryBytesMax = ru.Maxrss * 1024 // getrusage(2): in KiB
-	if peak, ok := s.cmd.cgroup.MemoryPeak(); ok {
+	if peak, ok := s.memory().Peak(); ok {
 		exit.MemoryBytesMax = peak
 	}
 }

@@ -4,8 +4,9 @@
 // deadline, ends the whole tree when told to or when the command has ended, and
 // records the exit. It holds the lock until its own end.
 //
-//	gpuqd-shim run [--answer-fd=N] [--no-cgroup] <attempt directory>
+//	gpuqd-shim run [--answer-fd=N | --answer=FIFO] [--unit=NAME] [--no-cgroup] <attempt directory>
 //	gpuqd-shim exec <attempt directory>     (by itself only: see command.go)
+//	gpuqd-shim witness <attempt directory>  (by systemd, when the unit has ended)
 //
 // Signals: SIGTERM and SIGINT stop the attempt, as a host that shuts down does;
 // SIGHUP and SIGQUIT are ignored, so that losing a terminal harms no job; SIGUSR1
@@ -56,7 +57,9 @@ func main() {
 // options are the words of gpuqd-shim run.
 type options struct {
 	dir      string
-	answerFD int // -1: nobody waits
+	answerFD int    // -1: none
+	answer   string // the path of a FIFO; "" for none
+	unit     string // the unit that this is; "" for none
 	noCgroup bool
 }
 
@@ -64,13 +67,16 @@ func dispatch(args []string) int {
 	if len(args) == 2 && args[0] == "exec" {
 		return execCommand(args[1])
 	}
+	if len(args) == 2 && args[0] == "witness" {
+		return witness(args[1])
+	}
 	opts, ok := parse(args)
 	if !ok {
-		fmt.Fprintln(os.Stderr, "usage: gpuqd-shim run [--answer-fd=N] [--no-cgroup] <attempt directory>; gpuqd starts it, nobody else needs to")
+		fmt.Fprintln(os.Stderr, "usage: gpuqd-shim run [--answer-fd=N | --answer=FIFO] [--unit=NAME] [--no-cgroup] <attempt directory>; gpuqd starts it, nobody else needs to")
 		return statusUsage
 	}
 	closeInherited(opts.answerFD)
-	return run(opts, newAnswer(opts.answerFD))
+	return run(opts, newAnswer(opts))
 }
 
 // closeInherited closes what the starter's process leaked into this one: held
@@ -101,11 +107,15 @@ func parse(args []string) (options, bool) {
 	}
 	last := len(args) - 1
 	for _, arg := range args[1:last] {
-		fd, isFD := strings.CutPrefix(arg, "--answer-fd=")
-		n, err := strconv.Atoi(fd)
+		name, value, _ := strings.Cut(arg, "=")
+		n, err := strconv.Atoi(value)
 		switch {
-		case isFD && err == nil && n > 2:
+		case name == "--answer-fd" && err == nil && n > 2:
 			opts.answerFD = n
+		case name == "--answer" && value != "":
+			opts.answer = value
+		case name == "--unit" && value != "":
+			opts.unit = value
 		case arg == "--no-cgroup":
 			opts.noCgroup = true
 		default:

@@ -8,8 +8,11 @@ func TestParseTakesItsOwnWordsOnly(t *testing.T) {
 		want options
 		ok   bool
 	}{
-		{[]string{"run", "/a"}, options{"/a", -1, false}, true},
-		{[]string{"run", "--answer-fd=3", "--no-cgroup", "/a"}, options{"/a", 3, true}, true},
+		{[]string{"run", "/a"}, options{dir: "/a", answerFD: -1}, true},
+		{[]string{"run", "--answer-fd=3", "--no-cgroup", "/a"}, options{dir: "/a", answerFD: 3, noCgroup: true}, true},
+		{[]string{"run", "--answer=/a/fifo", "--unit=x.service", "/a"}, options{dir: "/a", answerFD: -1, answer: "/a/fifo", unit: "x.service"}, true},
+		{[]string{"run", "--answer=", "/a"}, options{}, false},
+		{[]string{"run", "--unit=", "/a"}, options{}, false},
 		{[]string{"run", "--answer-fd=2", "/a"}, options{}, false},
 		{[]string{"run", "--answer-fd=x", "/a"}, options{}, false},
 		{[]string{"run", "--no-such", "/a"}, options{}, false},

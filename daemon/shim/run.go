@@ -51,8 +51,9 @@ func run(opts options, ans *answer) int {
 // whyNot returns why the attempt must not be started, "" where it may be. The
 // lock is held.
 func whyNot(a *runner.Attempt, l *lease) (string, error) {
-	if in := a.Intent(); in.Schema != runner.Schema {
-		return fmt.Sprintf("its intent has schema %d, this gpuqd-shim knows %d: install gpuqd and gpuqd-shim of one version", in.Schema, runner.Schema), nil
+	if in := a.Intent(); in.Schema < runner.SchemaLeast || in.Schema > runner.Schema {
+		return fmt.Sprintf("its intent has schema %d, this gpuqd-shim knows %d to %d: install gpuqd and gpuqd-shim of one version",
+			in.Schema, runner.SchemaLeast, runner.Schema), nil
 	}
 	if r, ok, err := a.Revoked(); err != nil || ok {
 		return "revoked: " + textOf(r), err
@@ -99,15 +100,16 @@ func start(a *runner.Attempt, l *lease, sig *signals, ans *answer, opts options)
 		return refuse(a, ans, "become a subreaper: "+err.Error())
 	}
 	out := openOutput(a)
-	cmd, err := fork(a, out, opts.noCgroup)
+	place := settle(opts)
+	cmd, err := fork(a, out, place)
 	// The first thread, which the command's PDEATHSIG is tied to, lives as long as
 	// the process; from here on any thread may run this.
 	runtime.UnlockOSThread()
 	if err != nil {
 		return refuse(a, ans, "start the command: "+err.Error())
 	}
-	s := newSupervisor(a, l, sig, out, cmd)
-	if err := recordStart(a, cmd, l.boot); err != nil {
+	s := newSupervisor(a, l, sig, out, cmd, place)
+	if err := recordStart(a, cmd, l.boot, place); err != nil {
 		note("%v", err)
 		cmd.discard()
 		s.endUnreleased()
@@ -129,7 +131,7 @@ func start(a *runner.Attempt, l *lease, sig *signals, ans *answer, opts options)
 }
 
 // recordStart puts the start on disk.
-func recordStart(a *runner.Attempt, cmd *command, boot string) error {
+func recordStart(a *runner.Attempt, cmd *command, boot string, p place) error {
 	stat, err := proctree.ReadStat(cmd.pid)
 	if err != nil {
 		return err
@@ -140,6 +142,6 @@ func recordStart(a *runner.Attempt, cmd *command, boot string) error {
 	}
 	return a.WriteStarted(runner.Started{
 		PID: cmd.pid, StartTicks: stat.Ticks, ShimPID: os.Getpid(), ShimTicks: self.Ticks,
-		BootID: boot, Cgroup: string(cmd.cgroup), Time: time.Now().UTC(),
+		BootID: boot, Cgroup: string(cmd.cgroup), Time: time.Now().UTC(), Unit: p.unit, InvocationID: p.invocation,
 	})
 }

@@ -26,6 +26,7 @@ type supervisor struct {
 	sig    *signals
 	out    *output
 	cmd    *command
+	place  place
 	tree   tree
 	reaped *reaped
 
@@ -47,9 +48,9 @@ type supervisor struct {
 	killing  time.Time // since when; zero: not yet
 }
 
-func newSupervisor(a *runner.Attempt, l *lease, sig *signals, out *output, cmd *command) *supervisor {
+func newSupervisor(a *runner.Attempt, l *lease, sig *signals, out *output, cmd *command, p place) *supervisor {
 	return &supervisor{
-		a: a, in: a.Intent(), lease: l, sig: sig, out: out, cmd: cmd,
+		a: a, in: a.Intent(), lease: l, sig: sig, out: out, cmd: cmd, place: p,
 		tree:     tree{cgroup: cmd.cgroup},
 		reaped:   reap(cmd.pid),
 		began:    time.Now(),

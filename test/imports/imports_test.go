@@ -110,6 +110,7 @@ var allowed = map[string][]string{
 	"daemon/ledger/mongodb": {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/ledger/sqlite":  {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/runner":         {"daemon/job", "daemon/runner/proctree"},
+	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/job"},
 	"daemon/agent": {
@@ -122,7 +123,7 @@ var allowed = map[string][]string{
 	"ctl":         {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
 	"daemon": {
 		"daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device", "daemon/job",
-		"daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner", "daemon/version",
+		"daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner", "daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.
@@ -262,6 +263,9 @@ var programs = []struct {
 		"gpuqd/daemon/agent":   "a shim outlives the daemon",
 		"gpuqd/daemon/config":  "a restart with another configuration must not change a running job",
 		"gpuqd/daemon/control": "a shim answers nobody",
+
+		"gpuqd/daemon/runner/systemd": "a shim per running job: it is kept small",
+		"github.com/godbus/dbus":      "a shim per running job: it is kept small",
 	}},
 	{"daemon/nvml", map[string]string{
 		"net/http":            "it may hang in a driver for a long time: it is kept small",

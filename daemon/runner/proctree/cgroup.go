@@ -1,7 +1,6 @@
 package proctree
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,80 +17,54 @@ import (
 // else; "" for none.
 type Cgroup string
 
-// NewCgroup makes a cgroup below the caller's own. It fails, which is usual,
-// where there is no cgroup v2, it may not be written, or it is older than
-// cgroup.kill (Linux 5.14).
+// NewCgroup makes a cgroup below the caller's own; see Below.
 func NewCgroup(name string) (Cgroup, error) {
-	own, err := ownCgroup()
+	own, err := Own()
 	if err != nil {
 		return "", err
 	}
-	c := Cgroup(filepath.Join(own, name))
-	if err := os.Mkdir(string(c), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	return own.Below(name)
+}
+
+// Below makes a cgroup below c. It fails, which is usual, where there is no
+// cgroup v2, it may not be written, or it is older than cgroup.kill (Linux 5.14).
+func (c Cgroup) Below(name string) (Cgroup, error) {
+	made := Cgroup(c.path(name))
+	if err := os.Mkdir(string(made), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("make cgroup: %w", err)
 	}
 	for _, file := range []string{"cgroup.freeze", "cgroup.kill"} {
-		if err := unix.Access(c.path(file), unix.W_OK); err != nil {
-			return "", errors.Join(fmt.Errorf("use cgroup: %s: %w", file, err), os.Remove(string(c)))
+		if err := unix.Access(made.path(file), unix.W_OK); err != nil {
+			return "", errors.Join(fmt.Errorf("use cgroup: %s: %w", file, err), os.Remove(string(made)))
 		}
 	}
-	return c, nil
+	return made, nil
 }
 
 // FindCgroup returns the cgroup of that name below the caller's own, "" where
 // there is none.
 func FindCgroup(name string) Cgroup {
-	own, err := ownCgroup()
+	own, err := Own()
 	if err != nil {
 		return ""
 	}
-	c := filepath.Join(own, name)
+	c := filepath.Join(string(own), name)
 	if info, err := os.Stat(c); err != nil || !info.IsDir() {
 		return ""
 	}
 	return Cgroup(c)
 }
 
-// ownCgroup returns the directory of the caller's cgroup v2.
-func ownCgroup() (string, error) {
-	mount, root, err := unifiedMount()
-	if err != nil {
-		return "", err
-	}
-	data, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(data)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			rel, err := filepath.Rel(root, path)
-			if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-				return "", fmt.Errorf("own cgroup %s is not below %s, which is mounted", path, root)
-			}
-			return filepath.Join(mount, rel), nil
-		}
-	}
-	return "", errors.New("the process is in no cgroup v2")
+// Own returns the caller's cgroup v2; on a host with both versions that of the
+// unified hierarchy.
+func Own() (Cgroup, error) {
+	c, err := ownCgroup("")
+	return Cgroup(c), err
 }
 
-// unifiedMount returns where cgroup v2 is mounted and which cgroup is its root.
-// Source: proc_pid_mountinfo(5).
-func unifiedMount() (mount, root string, err error) {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return "", "", err
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		for i, f := range fields {
-			if f == "-" && i >= 6 && i+1 < len(fields) && fields[i+1] == "cgroup2" {
-				return fields[4], fields[3], nil
-			}
-		}
-	}
-	return "", "", errors.Join(errors.New("cgroup v2 is not mounted"), lines.Err())
+// Enter moves the calling process, all of its threads, into the cgroup.
+func (c Cgroup) Enter() error {
+	return os.WriteFile(c.path("cgroup.procs"), []byte("0"), 0)
 }
 
 func (c Cgroup) path(file string) string { return filepath.Join(string(c), file) }
@@ -168,17 +141,6 @@ func (c Cgroup) Kill() error {
 		return nil
 	}
 	return ignoreGone(os.WriteFile(c.path("cgroup.kill"), []byte("1"), 0))
-}
-
-// MemoryPeak returns the cgroup's largest memory use in bytes; false where the
-// memory controller is not there.
-func (c Cgroup) MemoryPeak() (int64, bool) {
-	data, err := os.ReadFile(c.path("memory.peak"))
-	if c == "" || err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
-	return n, err == nil
 }
 
 // Remove deletes the cgroup and what the attempt made below it. Nothing may be

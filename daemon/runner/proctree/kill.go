@@ -1,6 +1,7 @@
 package proctree
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ func KillAll(m Mark, wait time.Duration) ([]int, error) {
 	empty, needed := 0, 1 // looks in a row that found nothing
 	for end := time.Now().Add(wait); ; time.Sleep(pause) {
 		pause = min(2*pause, time.Second)
-		if err := m.Cgroup.Kill(); err != nil {
+		if err := m.Cgroup.Kill(); err != nil && !readOnly(err) {
 			return nil, err
 		}
 		found, err := Find(m)
@@ -30,7 +31,10 @@ func KillAll(m Mark, wait time.Duration) ([]int, error) {
 		if len(found) > 0 || len(left) > 0 {
 			empty = 0
 		} else if empty++; empty == needed {
-			return nil, m.Cgroup.Remove()
+			if err := m.Cgroup.Remove(); !readOnly(err) {
+				return nil, err
+			}
+			return nil, nil // it goes with its unit
 		}
 		if len(found) > 0 {
 			needed = 2 // it may have forked before it died, and a look is no instant
@@ -67,3 +71,7 @@ func pidsOf(procs []Process) []int {
 	}
 	return pids
 }
+
+// readOnly reports whether the caller may only look at cgroups, as a service with
+// ProtectControlGroups= may: signals reach the processes all the same.
+func readOnly(err error) bool { return errors.Is(err, unix.EROFS) }

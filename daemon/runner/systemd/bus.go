@@ -1,0 +1,302 @@
+package systemd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// bus speaks to systemd. Its connection is made when it is first needed, and made
+// again when it is lost: the message bus may be restarted, and systemd drops its
+// connections whenever it executes itself again.
+//
+// Of signals it knows nothing: they are lost with a connection. What is waited for
+// is looked for.
+type bus struct {
+	mu     sync.Mutex
+	conn   *dbus.Conn // nil: none, or lost
+	closed bool
+}
+
+func newBus() *bus { return &bus{} }
+
+const (
+	systemdName = "org.freedesktop.systemd1"
+	systemdPath = dbus.ObjectPath("/org/freedesktop/systemd1")
+	managerCall = systemdName + ".Manager."
+	// systemdSocket is systemd's own socket: root can speak to it while there is
+	// no message bus.
+	systemdSocket = "unix:path=/run/systemd/private"
+)
+
+const (
+	// callWait bounds one call: systemd answers in milliseconds, and for seconds
+	// not at all while it executes itself again.
+	callWait = 20 * time.Second
+	// busWait bounds the trying while the bus is away.
+	busWait = 15 * time.Second
+	busTick = 50 * time.Millisecond
+)
+
+// errUnitExists: systemd has a unit of that name loaded.
+var errUnitExists = errors.New("a unit of that name is there already")
+
+// connection returns the connection, making it where there is none.
+func (b *bus) connection() (*dbus.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errors.New("the starter is closed")
+	}
+	if b.conn != nil && b.conn.Connected() {
+		return b.conn, nil
+	}
+	conn, err := connectBus()
+	if err != nil && os.Geteuid() == 0 {
+		var directErr error
+		if conn, directErr = connectDirectly(); directErr != nil {
+			err = errors.Join(err, directErr)
+		} else {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to systemd: %w", err)
+	}
+	b.conn = conn
+	return conn, nil
+}
+
+// authenticate names the UID itself, since a look-up would need libc.
+func authenticate(conn *dbus.Conn, err error) (*dbus.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(fmt.Sprint(os.Getuid()))}); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func connectBus() (*dbus.Conn, error) {
+	conn, err := authenticate(dbus.SystemBusPrivate())
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Hello(); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func connectDirectly() (*dbus.Conn, error) { return authenticate(dbus.Dial(systemdSocket)) }
+
+// drop forgets a connection that is of no more use.
+func (b *bus) drop(conn *dbus.Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn == conn {
+		b.conn = nil
+	}
+	_ = conn.Close() // lost already
+}
+
+func (b *bus) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.conn == nil {
+		return nil
+	}
+	err := b.conn.Close()
+	b.conn = nil
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, dbus.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// call calls a method until it is answered: while the bus is away it waits for it,
+// within a bound. Where a connection is lost in the middle the method may have been
+// carried out, and is called again; lost reports that.
+func (b *bus) call(ctx context.Context, path dbus.ObjectPath, method string, into []any, args ...any) (lost bool, err error) {
+	for end := time.Now().Add(busWait); ; {
+		conn, err := b.connection()
+		if err == nil {
+			err = callOnce(ctx, conn, path, method, into, args)
+			if !isLost(err) {
+				return lost, err
+			}
+			lost = true
+			b.drop(conn)
+		}
+		if ctx.Err() != nil {
+			return lost, context.Cause(ctx)
+		}
+		if time.Now().After(end) {
+			return lost, err
+		}
+		if err := sleep(ctx, busTick); err != nil {
+			return lost, err
+		}
+	}
+}
+
+func callOnce(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, into, args []any) error {
+	ctx, cancel := context.WithTimeout(ctx, callWait)
+	defer cancel()
+	return conn.Object(systemdName, path).CallWithContext(ctx, method, 0, args...).Store(into...)
+}
+
+// isLost reports whether an error says that the other end went away, so that the
+// call may or may not have been carried out.
+func isLost(err error) bool {
+	for _, lost := range []error{dbus.ErrClosed, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	switch errorName(err) {
+	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
+		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner",
+		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Timeout":
+		return true
+	}
+	return false
+}
+
+func errorName(err error) string {
+	var answer dbus.Error
+	if errors.As(err, &answer) {
+		return answer.Name
+	}
+	var pointer *dbus.Error
+	if errors.As(err, &pointer) {
+		return pointer.Name
+	}
+	return ""
+}
+
+// startTransient starts a unit. It returns errUnitExists where one of that name is
+// loaded, whoever's it is; a unit that the same call made before its connection
+// was lost is none of these, and fine.
+func (b *bus) startTransient(ctx context.Context, name string, props []property) error {
+	var job dbus.ObjectPath
+	type auxiliary struct {
+		Name  string
+		Props []property
+	}
+	lost, err := b.call(ctx, systemdPath, managerCall+"StartTransientUnit", []any{&job}, name, "fail", props, []auxiliary{})
+	if errorName(err) == systemdName+".UnitExists" {
+		if lost {
+			return nil // very likely this one: else no word comes from it
+		}
+		err = errUnitExists
+	}
+	if err != nil {
+		return fmt.Errorf("start unit %s: %w", name, err)
+	}
+	return nil
+}
+
+// unitState is what systemd knows of a unit now.
+type unitState struct {
+	LoadState    string // loaded, or not-found for one that ended, or never was
+	ActiveState  string // active, activating, deactivating, inactive, failed ...
+	InvocationID string // of its latest start, in hex
+	MainPID      uint32 // 0 for none
+}
+
+// Loaded reports whether systemd has the unit in memory.
+func (u unitState) Loaded() bool { return u.LoadState == "loaded" }
+
+// gone reports whether nothing runs in the unit, nor will.
+func (u unitState) gone() bool {
+	return !u.Loaded() || u.ActiveState == "inactive" || u.ActiveState == "failed"
+}
+
+// unit returns the state of a unit.
+func (b *bus) unit(ctx context.Context, name string) (unitState, error) {
+	path := systemdPath + "/unit/" + dbus.ObjectPath(escapePath(name))
+	var u, service map[string]dbus.Variant
+	_, err := b.call(ctx, path, "org.freedesktop.DBus.Properties.GetAll", []any{&u}, systemdName+".Unit")
+	if err == nil {
+		_, err = b.call(ctx, path, "org.freedesktop.DBus.Properties.GetAll", []any{&service}, systemdName+".Service")
+	}
+	if err != nil {
+		return unitState{}, fmt.Errorf("look at unit %s: %w", name, err)
+	}
+	var state unitState
+	state.LoadState, _ = u["LoadState"].Value().(string)
+	state.ActiveState, _ = u["ActiveState"].Value().(string)
+	if id, ok := u["InvocationID"].Value().([]byte); ok {
+		state.InvocationID = hex.EncodeToString(id)
+	}
+	state.MainPID, _ = service["MainPID"].Value().(uint32)
+	return state, nil
+}
+
+// resetFailed makes systemd forget a unit that has failed; it is no error where it
+// has done so by itself.
+func (b *bus) resetFailed(ctx context.Context, name string) error {
+	_, err := b.call(ctx, systemdPath, managerCall+"ResetFailedUnit", nil, name)
+	return notLoaded(fmt.Sprintf("reset unit %s", name), err)
+}
+
+// kill sends SIGKILL to all that is in a unit.
+func (b *bus) kill(ctx context.Context, name string) error {
+	_, err := b.call(ctx, systemdPath, managerCall+"KillUnit", nil, name, "all", int32(syscall.SIGKILL))
+	return notLoaded(fmt.Sprintf("kill unit %s", name), err)
+}
+
+func notLoaded(what string, err error) error {
+	if err == nil || errorName(err) == systemdName+".NoSuchUnit" {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// escapePath writes a name as an element of an object's path.
+//
+// Source: sd_bus_path_encode(3).
+func escapePath(name string) string {
+	var path []byte
+	for i := range len(name) {
+		c := name[i]
+		if isLetter(c) || i > 0 && c >= '0' && c <= '9' {
+			path = append(path, c)
+		} else {
+			path = fmt.Appendf(path, "_%02x", c)
+		}
+	}
+	return string(path)
+}
+
+// escapeUnit writes text as a part of a unit's name, as systemd-escape(1) does: a
+// slice's name is its place below others, with "-" between them.
+func escapeUnit(text string) string {
+	var name []byte
+	for i := range len(text) {
+		c := text[i]
+		switch {
+		case c == '/':
+			name = append(name, '-')
+		case isLetter(c) || c >= '0' && c <= '9' || c == '_' || c == ':' || c == '.' && i > 0:
+			name = append(name, c)
+		default:
+			name = fmt.Appendf(name, `\\x%02x`, c)
+		}
+	}
+	return string(name)
+}
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
