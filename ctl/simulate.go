@@ -27,6 +27,7 @@ type simulateCmd struct {
 	within   time.Duration
 	lang     string
 	json     bool
+	wedge    string // loop; docs/simulate.md
 
 	text    *simulateText
 	answers *bufio.Reader // what the person types
@@ -74,6 +75,8 @@ LC_MESSAGES or LANG: English or Korean.`,
 	flags.DurationVar(&c.within, "within", 10*time.Minute, "the job counts as lost if it has not ended by then")
 	flags.StringVar(&c.lang, "lang", "", "en or ko (default: by the locale)")
 	flags.BoolVar(&c.json, "json", false, "print one object per rehearsal on stdout, and the story on stderr")
+	flags.StringVar(&c.wedge, "wedge", "", "make this loop of the host's daemon block for good, and do nothing else")
+	_ = flags.MarkHidden("wedge") // for tests of the watchdog, not for people
 	_ = cmd.RegisterFlagCompletionFunc("host", a.complete(hostNames))
 	_ = cmd.RegisterFlagCompletionFunc("scenario", fixed("0", "1", "2", "3", "4", "all"))
 	_ = cmd.RegisterFlagCompletionFunc("moment", fixed(string(control.MomentExit), string(control.MomentCommit)))
@@ -94,6 +97,9 @@ func (c *simulateCmd) run(ctx context.Context) error {
 	client, err := c.connect()
 	if err != nil {
 		return err
+	}
+	if c.wedge != "" {
+		return c.wedgeLoop(ctx, client)
 	}
 	host, err := c.chooseHost(ctx, client)
 	if err != nil {
@@ -126,6 +132,15 @@ func (c *simulateCmd) run(ctx context.Context) error {
 	return nil
 }
 
+// wedgeLoop leaves a stuck daemon behind, for its watchdog to find.
+func (c *simulateCmd) wedgeLoop(ctx context.Context, client *control.Client) error {
+	_, err := client.Simulate(ctx, control.SimulateArgs{Action: control.SimulateWedge, Host: c.host, Loop: c.wedge})
+	if err != nil {
+		return fmt.Errorf("simulate: %w", err)
+	}
+	return nil
+}
+
 // check settles the flags.
 func (c *simulateCmd) check() error {
 	var err error
@@ -141,6 +156,9 @@ func (c *simulateCmd) check() error {
 	case control.MomentExit, control.MomentCommit:
 	default:
 		return usagef("--moment: %q is neither exit nor commit", c.moment)
+	}
+	if c.wedge != "" && (c.host == "" || !c.yes) {
+		return usagef("--wedge: name the host with --host, and confirm with --yes")
 	}
 	if c.length < rehearsalLengthMin || c.length > rehearsalLengthMax {
 		return usagef("--length: %s is not between %s and %s", c.length, rehearsalLengthMin, rehearsalLengthMax)

@@ -27,7 +27,6 @@ import (
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/version"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -46,23 +45,47 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *path); err != nil {
+	reloads := make(chan os.Signal, 1) // one that waits covers all that come meanwhile
+	signal.Notify(reloads, syscall.SIGHUP)
+	if err := run(ctx, *path, reloads); err != nil {
 		fmt.Fprintf(os.Stderr, "gpuqd: %v\n", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
-// run builds the daemon from its settings and runs it until ctx ends.
-func run(ctx context.Context, path string) error {
+// exitSettings is the exit code for settings that cannot be used: starting again
+// does not mend them, and gpuqd.service does not try.
+const exitSettings = 78 // EX_CONFIG of sysexits.h
+
+// errSettings marks an error of the settings.
+type errSettings struct{ error }
+
+func (e errSettings) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	if errors.As(err, &errSettings{}) {
+		return exitSettings
+	}
+	return 1
+}
+
+// run builds the daemon from its settings and runs it until ctx ends. The
+// settings are read again at every signal of reloads.
+func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	cfg, err := config.Load(path)
 	if err != nil {
-		return err
+		return errSettings{err}
 	}
 	secrets, err := cfg.Secrets()
 	if err != nil {
+		return errSettings{err}
+	}
+	manager, err := underSystemd()
+	if err != nil {
 		return err
 	}
-	log := newLogger(cfg.Log)
+	level := new(slog.LevelVar)
+	log := newLogger(cfg.Log, level)
 	build := version.Get()
 	m := newMeters(build)
 	journal, err := runner.OpenJournal(cfg.Host.StateDir)
@@ -99,10 +122,14 @@ func run(ctx context.Context, path string) error {
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
-		Logger: log, Registerer: m.registry,
-		Notify: func(state string) { _, _ = sd.SdNotify(false, state) }, // no service manager is no error
+		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog,
 	})
-	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry))
+	again := &reloader{
+		load: func() (config.Config, error) { return config.Load(path) }, cfg: cfg,
+		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
+	}
+	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry),
+		func(ctx context.Context) error { return again.run(ctx, reloads) })
 }
 
 // serve runs the agent on the parts that it needs; these end after it.
@@ -128,16 +155,22 @@ func serve(ctx context.Context, agent func(context.Context) error, parts ...func
 	return err
 }
 
-func newLogger(l config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		level = slog.LevelInfo // config.Load has refused anything else
-	}
+// newLogger logs what is at least as important as level, which it sets.
+func newLogger(l config.Log, level *slog.LevelVar) *slog.Logger {
+	setLevel(level, l.Level)
 	options := &slog.HandlerOptions{Level: level}
 	if l.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+func setLevel(level *slog.LevelVar, name string) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(name)); err != nil {
+		l = slog.LevelInfo // config.Load has refused anything else
+	}
+	level.Set(l)
 }
 
 func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) (*broker.Client, error) {

@@ -19,6 +19,7 @@ type meters struct {
 	registry              *prometheus.Registry
 	broker, ledger, cache operations
 	syncs                 prometheus.Histogram
+	loaded                prometheus.Gauge
 }
 
 // operations count and time what a part does, by operation and result.
@@ -42,14 +43,18 @@ func newMeters(build version.Info) *meters {
 			Name: "gpuqd_journal_sync_duration_seconds", Help: "Time of each fsync that the daemon waited for in its journal.", Buckets: operationBuckets,
 		}),
 	}
+	m.loaded = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gpuqd_config_loaded_timestamp_seconds", Help: "When this daemon last read its configuration without finding a mistake.",
+	})
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.broker, m.ledger, m.cache, m.syncs,
 		constant("gpuqd_build_info", "Constant 1, with the build of this daemon.", 1, prometheus.Labels{
 			"version": build.Version, "commit": build.Commit, "go_version": runtime.Version(),
 		}),
-		constant("gpuqd_config_loaded_timestamp_seconds", "When this daemon read its configuration.", float64(time.Now().UnixMilli())/1000, nil),
+		m.loaded,
 	)
+	m.loaded.SetToCurrentTime()
 	return m
 }
 

@@ -42,8 +42,11 @@ type Options struct {
 	OpenLedger func(context.Context) (*ledger.Ledger, error)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // of the agent's metrics; nil for none
-	// Notify passes states such as READY=1 to the service manager.
+	// Notify passes states such as READY=1 to the service manager; nil is none.
 	Notify func(state string)
+	// Watchdog is how long the service manager waits for a sign of life; 0 is for
+	// ever.
+	Watchdog time.Duration
 	// Jitter returns a random duration of at least 0 and below max for the wait
 	// that is named; nil is chance.
 	Jitter func(wait string, max time.Duration) time.Duration
@@ -53,8 +56,9 @@ type Options struct {
 
 // Agent is one host's part in the queue. Run it once.
 type Agent struct {
-	cfg        config.Config
-	host       string // its name
+	cfg        config.Config                 // as it was started with
+	reloaded   atomic.Pointer[config.Config] // nil before the first reload; see live
+	host       string                        // its name
 	identity   Identity
 	version    string
 	commit     string
@@ -65,6 +69,8 @@ type Agent struct {
 	clock      Clock
 	openLedger func(context.Context) (*ledger.Ledger, error)
 	notify     func(state string)
+	managed    bool          // a service manager is told how this daemon fares
+	watchdog   time.Duration // 0: it does not wait for signs of life
 	jitter     func(wait string, max time.Duration) time.Duration
 	log        *slog.Logger
 	metrics    *metrics
@@ -73,6 +79,7 @@ type Agent struct {
 	ledger   *ledger.Ledger // of everything but the lease
 	renewals *ledger.Ledger // of the lease
 
+	progress progress // of the loops
 	lease    *lease
 	runs     *runs
 	shapes   *shapes
@@ -81,6 +88,9 @@ type Agent struct {
 
 	doctors    doctors
 	rehearsals *rehearsals // nil where the settings allow none
+
+	standing standing
+	told     told
 
 	drains  *drains // of this host
 	avoided avoided
@@ -103,13 +113,17 @@ func New(o Options) *Agent {
 	if o.Clock == nil {
 		o.Clock = SystemClock{}
 	}
-	if o.Notify == nil {
+	managed := o.Notify != nil
+	if !managed {
 		o.Notify = func(string) {}
 	}
 	if o.Jitter == nil {
 		o.Jitter = func(_ string, max time.Duration) time.Duration { return rand.N(max) }
 	}
 	o.Logger, o.Config.Host.Pools = log, servedPools(o)
+	if o.Faults == nil {
+		o.Faults = hostFaults{o.Broker}
+	}
 	a := &Agent{
 		cfg:        o.Config,
 		host:       o.Config.Host.Name,
@@ -123,11 +137,14 @@ func New(o Options) *Agent {
 		clock:      o.Clock,
 		openLedger: o.OpenLedger,
 		notify:     o.Notify,
+		managed:    managed,
+		watchdog:   o.Watchdog,
 		jitter:     o.Jitter,
 		log:        log,
 		metrics:    newMetrics(o.Registerer),
 		opened:     make(chan struct{}),
 		lease:      &lease{clock: o.Clock, ttl: o.Config.Lease.TTL.Std()},
+		progress:   progress{block: o.Faults.Block},
 		runs:       newRuns(),
 		shapes:     newShapes(),
 		evidence:   newEvidence(o.Config.Take.Slack.Std()),
@@ -143,6 +160,22 @@ func New(o Options) *Agent {
 	return a
 }
 
+// live returns the settings with what a reload has changed, for what
+// config.IsLive names.
+func (a *Agent) live() *config.Config {
+	if c := a.reloaded.Load(); c != nil {
+		return c
+	}
+	return &a.cfg
+}
+
+// Ready reports whether start-up is over.
+func (a *Agent) Ready() bool { return a.ready.Load() }
+
+// Reload goes on with other settings, as config.Reloaded merges them. It may be
+// called at any time.
+func (a *Agent) Reload(c config.Config) { a.reloaded.Store(&c) }
+
 // Run takes part in the queue until ctx ends. Then it stops taking work and
 // returns; attempts run on under their shims, and the next Run adopts them. An
 // error means that this daemon cannot do its work and a person must act.
@@ -157,24 +190,39 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
+	watched := func(name string, loop func(context.Context) error) {
+		ctx, end := a.follow(ctx, name)
+		group.Go(func() {
+			defer end()
+			if err := loop(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
 	start("control requests", a.serveControl)
+	if a.managed {
+		start("watchdog", a.feed)
+		start("status", a.tellStatuses)
+	}
 	err := a.enter(ctx)
 	if err == nil {
-		start("lease", a.renewLoop)
-		start("watch", a.watchLoop)
-		start("take", a.takeLoop)
-		start("drain", a.drainLoop)
-		start("sweep", a.sweepLoop)
+		watched(loopLease, a.renewLoop)
+		watched(loopWatch, a.watchLoop)
+		watched(loopTake, a.takeLoop)
+		watched(loopDrain, a.drainLoop)
+		watched(loopSweep, a.sweepLoop)
 		start("intake", a.intake)
 		start("dead letters", a.drainDead)
-		start("ledger probe", a.probeLoop)
+		watched(loopProbe, a.probeLoop)
 		a.ready.Store(true)
 		a.rehearsals.isReady(a.now())
+		a.tellStatus()
 		a.notify("READY=1")
 		a.log.Info("daemon ready", "host", a.host, "session", a.lease.current(), "ledger", a.ledger.Kind())
 		<-ctx.Done()
 	}
 	cancel(nil)
+	a.tellLast("stopping")
 	group.Wait()
 	a.work.Wait()
 	a.leave(context.WithoutCancel(ctx))
@@ -190,19 +238,27 @@ func (a *Agent) Run(ctx context.Context) error {
 // enter opens the ledger, settles what an earlier run left, and opens or
 // carries on this host's session.
 func (a *Agent) enter(ctx context.Context) error {
+	ctx, end := a.follow(ctx, loopStart)
+	defer end()
+	a.standing.waits("the devices to be found")
+	defer a.standing.waits("")
+	wake := rest(ctx)
 	select {
 	case <-a.devices.Ready():
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	wake()
+	a.standing.waits("the ledger")
 	if err := a.openLedgers(ctx); err != nil {
 		return err
 	}
-	return a.persist(ctx, "start up", a.reconcile)
+	a.standing.waits("what an earlier run left to be settled")
+	return a.persist(ctx, stepReconcile, a.reconcile)
 }
 
 func (a *Agent) openLedgers(ctx context.Context) error {
-	err := a.persist(ctx, "open the ledger", func(ctx context.Context) (err error) {
+	err := a.persist(ctx, stepOpenLedger, func(ctx context.Context) (err error) {
 		if a.ledger == nil {
 			if a.ledger, err = a.openLedger(ctx); err != nil {
 				return unfitIsFatal(err)
@@ -235,8 +291,10 @@ func (a *Agent) leave(ctx context.Context) {
 		if err := a.renewOnce(ctx); err != nil {
 			a.log.Warn("last renewal of the lease did not succeed", "err", err)
 		}
+		left := a.lease.left()
 		a.log.Info("daemon stopped; its attempts run on under their shims until the lease ends",
-			"attempts", a.runs.len(), "duration_seconds", a.lease.left().Seconds())
+			"attempts", a.runs.len(), "duration_seconds", left.Seconds())
+		a.tellLast(stoppedLine(a.runs.len(), a.clock.Now().Add(left), a.cfg.Lease.OnLoss))
 	}
 	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
 		if l != nil {
@@ -244,6 +302,12 @@ func (a *Agent) leave(ctx context.Context) {
 		}
 	}
 }
+
+// The steps of start-up.
+const (
+	stepOpenLedger = "open the ledger"
+	stepReconcile  = "start up"
+)
 
 // Backoff of persist.
 const (
@@ -257,6 +321,7 @@ func (a *Agent) persist(ctx context.Context, what string, step func(context.Cont
 	wait := retryWaitMin
 	failed := false
 	for {
+		beat(ctx)
 		err := step(ctx)
 		switch {
 		case err == nil:
@@ -268,6 +333,9 @@ func (a *Agent) persist(ctx context.Context, what string, step func(context.Cont
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
+		}
+		if !a.ready.Load() && pulseOf(ctx) != nil {
+			a.standing.waits(waitingFor(what, err))
 		}
 		if !failed {
 			a.log.Warn("step is repeated until it succeeds", "step", what, "err", err)
@@ -296,7 +364,9 @@ func (a *Agent) sleep(ctx context.Context, d time.Duration) error {
 func (a *Agent) every(ctx context.Context, what string, interval time.Duration, step func(context.Context)) error {
 	for {
 		tick := time.NewTimer(a.interval(what, interval))
+		beat(ctx)
 		step(ctx)
+		beat(ctx)
 		select {
 		case <-ctx.Done():
 			tick.Stop()

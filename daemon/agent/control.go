@@ -25,7 +25,7 @@ const controlWorkers = 32
 func (a *Agent) serveControl(ctx context.Context) error {
 	server := control.NewServer(a, control.Options{
 		Socket:    a.cfg.Control.Socket,
-		Operators: a.cfg.Control.Operators,
+		Operators: func() []string { return a.live().Control.Operators },
 		Forwards:  func(account string) bool { return account == a.cfg.Broker.User },
 		Observe:   a.metrics.controlRequests.count,
 	})

@@ -40,7 +40,7 @@ func TestDrainedHostTakesNothingUntilItIsResumed(t *testing.T) {
 		t.Errorf("it takes nothing because %q", why)
 	}
 	status, err := b.Status(ctx, ada)
-	if err != nil || !strings.Contains(status.Line, "1 jobs; draining by olga: new driver") || len(status.Missing) > 0 {
+	if err != nil || !strings.Contains(status.Line, "1 job running; draining by olga: new driver") || len(status.Missing) > 0 {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	hosts, err := b.Hosts(ctx, ada)

@@ -139,6 +139,7 @@ const drainLookMax = time.Minute
 // attempts that it has adopted.
 func (a *Agent) drainLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
+		beat(ctx)
 		a.awaitDrains(ctx, a.endDrained(ctx))
 	}
 	return nil
@@ -151,6 +152,7 @@ func (a *Agent) awaitDrains(ctx context.Context, next time.Duration) {
 	defer timer.Stop()
 	if next == 0 {
 		timer.Stop()
+		defer rest(ctx)()
 	}
 	select {
 	case <-ctx.Done():
@@ -168,6 +170,7 @@ func (a *Agent) endDrained(ctx context.Context) (next time.Duration) {
 		}
 	}
 	for _, r := range a.runs.all() {
+		beat(ctx)
 		due, left := dueDrain(a.drains.over(r.devices), a.clock.Now())
 		switch {
 		case r.committing():

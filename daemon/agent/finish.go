@@ -251,6 +251,7 @@ func (a *Agent) releaseOrphan(ctx context.Context, j *job.Job, tag broker.Tag) {
 	r := newRun(a, j, j.Owner.Devices)
 	r.commitID, r.tag = "release-"+j.Owner.ClaimID, tag
 	a.runs.add(r)
+	ctx = apart(ctx)
 	a.work.Go(func() { r.end(ctx, releaseVerdict("its claim was made, but nothing was started")) })
 }
 

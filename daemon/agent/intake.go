@@ -30,6 +30,8 @@ func (a *Agent) intake(ctx context.Context) error {
 // takeIn handles one message of gpuq.submit: it is done with once the job is in
 // the ledger, or its dead letter is out.
 func (a *Agent) takeIn(ctx context.Context, d *broker.Delivery) broker.Verdict {
+	ctx, end := a.follow(ctx, loopIntake)
+	defer end()
 	var reply control.SubmitReply
 	err := a.contain(job.ID(d.MessageID), func() (err error) {
 		reply, err = a.submit(ctx, d.Body, a.sender(d), d.Redelivered)
@@ -115,7 +117,7 @@ func (a *Agent) submit(ctx context.Context, body []byte, caller control.Caller, 
 
 // sender is who published a submission.
 func (a *Agent) sender(d *broker.Delivery) control.Caller {
-	return control.Caller{User: d.UserID, Operator: slices.Contains(a.cfg.Control.Operators, d.UserID), Via: control.ViaBroker}
+	return control.Caller{User: d.UserID, Operator: slices.Contains(a.live().Control.Operators, d.UserID), Via: control.ViaBroker}
 }
 
 // checkPool refuses the pools of rehearsals to all but operators: the first host
@@ -180,6 +182,8 @@ func (a *Agent) unplaceable(spec job.Spec) string {
 // drainDead records what was set aside, by us or by the broker, in the ledger.
 func (a *Agent) drainDead(ctx context.Context) error {
 	return a.broker.ConsumeDead(ctx, func(ctx context.Context, d *broker.Delivery) broker.Verdict {
+		ctx, end := a.follow(ctx, loopDeadLetters)
+		defer end()
 		letter := ledger.DeadLetter{
 			At: a.now(), Reason: d.DeadReason, Queue: d.DeadSource, User: d.UserID,
 			MessageID: strings.ToValidUTF8(d.MessageID, "?"), Body: d.Body, Host: a.host,

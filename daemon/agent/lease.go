@@ -124,6 +124,7 @@ func (a *Agent) renewLoop(ctx context.Context) error {
 func (a *Agent) renewOnce(ctx context.Context) error {
 	now := a.clock.Boottime()
 	requested, err := a.renewFrom(ctx)
+	beat(ctx)
 	if err == nil && requested < now {
 		_, err = a.renewFrom(ctx)
 	}

@@ -42,6 +42,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	}
 	rebooted := host.BootID != a.identity.BootID
 	for _, attempt := range attempts {
+		beat(ctx)
 		if err := a.reconcileAttempt(ctx, attempt); err != nil {
 			return err
 		}
@@ -146,6 +147,7 @@ func (a *Agent) adopt(ctx context.Context, attempt Attempt) error {
 	a.metrics.adoptions.Inc()
 	a.rehearsals.note(j.Queue, j.ID, control.NoteAdopted, strconv.Itoa(in.Attempt))
 	a.log.Info("attempt adopted", "job_id", j.ID, "attempt", in.Attempt, "fence", in.Fence)
+	ctx = apart(ctx)
 	a.work.Go(func() { r.drive(ctx) })
 	return nil
 }

@@ -26,6 +26,8 @@ type Faults interface {
 	// Sever cuts the connection that holds the deliveries of a generation, and
 	// reports whether there was one.
 	Sever(generation uint64) bool
+	// Block never returns: a loop that calls it is stuck.
+	Block()
 }
 
 // hostFaults are the real ones.
@@ -36,6 +38,9 @@ func (hostFaults) Die() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // the signal is on its way
 }
+
+// Block implements Faults.
+func (hostFaults) Block() { select {} }
 
 // KillAttempt implements Faults.
 func (hostFaults) KillAttempt(ctx context.Context, attempt Attempt) error {
@@ -92,14 +97,10 @@ type rehearsed struct {
 	notes  []control.SimulateNote
 }
 
-// newRehearsals returns nil where the settings do not allow any. Without faults
-// they are the real ones.
+// newRehearsals returns nil where the settings do not allow any.
 func newRehearsals(o Options) *rehearsals {
 	if !o.Config.Simulate.Allowed {
 		return nil
-	}
-	if o.Faults == nil {
-		o.Faults = hostFaults{o.Broker}
 	}
 	return &rehearsals{
 		faults: o.Faults, clock: o.Clock, log: o.Logger,

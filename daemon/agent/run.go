@@ -218,7 +218,7 @@ func (r *run) startImpossible(ctx context.Context, what string, cause error) {
 // confirmRunning records the start in the ledger, in the background if that does
 // not succeed at once. The function it returns ends the trying.
 func (r *run) confirmRunning(ctx context.Context) (end func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(apart(ctx))
 	done := make(chan struct{})
 	r.a.work.Go(func() {
 		defer close(done)
@@ -311,7 +311,7 @@ func (r *run) protect(ctx context.Context) {
 
 // intent is what the attempt's shim gets to know.
 func (r *run) intent() runner.Intent {
-	spec, cfg := r.job.Spec, r.a.cfg
+	spec, cfg := r.job.Spec, r.a.live()
 	grace := spec.Grace.Std()
 	if grace == 0 {
 		grace = -1 // none, where 0 would mean the default

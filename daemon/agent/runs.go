@@ -96,11 +96,13 @@ func (s *runs) waitEmpty(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
+		wake := rest(ctx) // how long an attempt takes to end is not ours
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		wake()
 	}
 }
 

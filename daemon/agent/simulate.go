@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/ledger"
@@ -28,6 +30,8 @@ func (a *Agent) Simulate(ctx context.Context, caller control.Caller, args contro
 	switch args.Action {
 	case control.SimulateArm:
 		err = a.armRehearsal(ctx, caller, args)
+	case control.SimulateWedge:
+		return control.SimulateReply{Host: a.host, Daemon: a.rehearsals.daemon}, a.wedge(ctx, caller, args.Loop)
 	case control.SimulateDisarm:
 		a.rehearsals.disarm(args.Job)
 	}
@@ -47,6 +51,27 @@ func (a *Agent) passOn(ctx context.Context, caller control.Caller, args control.
 	}
 	err = a.askHost(ctx, args.Host, control.VerbSimulate, caller, args, &reply)
 	return reply, err
+}
+
+// wedge makes a loop block for good. The watchdog is to find it, and the service
+// manager to start the daemon again.
+func (a *Agent) wedge(ctx context.Context, caller control.Caller, loop string) error {
+	if !a.managed || a.watchdog == 0 {
+		return control.Errorf(control.CodeConflict, "run gpuqd as gpuqd.service, which sets WatchdogSec=",
+			"nothing would find the stuck loop: the daemon on %s has no watchdog", a.host)
+	}
+	if !slices.Contains(a.progress.names(), loop) {
+		return control.Errorf(control.CodeBadRequest, "it has "+strings.Join(a.progress.names(), ", "), "the daemon has no loop %q", loop)
+	}
+	err := a.ledger.RecordEvent(ctx, ledger.Event{
+		At: a.now(), Host: a.host, Who: caller.User, What: "simulate", Target: a.host, Why: "its loop " + loop + " blocks",
+	})
+	if err != nil {
+		return a.asked(ctx, err)
+	}
+	a.log.Warn("rehearsal: a loop blocks from its next step on", "step", loop, "who", caller.User)
+	a.progress.wedge(loop)
+	return nil
 }
 
 // armRehearsal records who rehearses what, and sets the fault up.

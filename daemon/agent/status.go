@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/device"
@@ -128,37 +127,6 @@ func (a *Agent) Status(_ context.Context, _ control.Caller) (control.StatusReply
 			reply.DevicesFree++
 		}
 	}
-	reply.Line = statusLine(reply, a.drainLines())
+	reply.Line = a.statusLine()
 	return reply, nil
-}
-
-// missing lists what keeps this host from its work, for people.
-func (a *Agent) missing() []string {
-	var list []string
-	if !a.ready.Load() {
-		list = append(list, "start-up is not over")
-	} else if why := a.trouble(); why != "" {
-		list = append(list, why)
-	}
-	if ok, why := a.broker.Healthy(); !ok {
-		list = append(list, "broker: "+why)
-	}
-	if ok, why := a.done.Healthy(); !ok {
-		list = append(list, "done-cache: "+why)
-	}
-	if why := a.devices.Problem(); why != "" {
-		list = append(list, "devices: "+why)
-	}
-	return list
-}
-
-func statusLine(s control.StatusReply, drains []string) string {
-	line := fmt.Sprintf("%d of %d devices free, %d jobs", s.DevicesFree, s.DevicesTotal, s.Running)
-	for _, d := range drains {
-		line += "; " + d
-	}
-	if len(s.Missing) > 0 {
-		line += "; missing: " + strings.Join(s.Missing, "; ")
-	}
-	return line
 }

@@ -29,14 +29,17 @@ func (a *Agent) sweepLoop(ctx context.Context) error {
 	slack := a.cfg.Take.Slack.Std()
 	var tidied time.Time
 	for {
+		beat(ctx)
 		if err := a.sleep(ctx, slack/4+a.jitter("sweep", slack/2)); err != nil {
 			return nil
 		}
+		beat(ctx)
 		if a.reach.trouble() == "" {
 			if err := a.sweepOnce(ctx); err != nil && ctx.Err() == nil {
 				a.log.Warn("sweep left something out; the next one goes on", "err", err)
 			}
 		}
+		beat(ctx)
 		if now := a.clock.Now(); now.Sub(tidied) > tidyInterval {
 			tidied = now
 			a.tidy()
@@ -46,7 +49,7 @@ func (a *Agent) sweepLoop(ctx context.Context) error {
 
 // tidy removes the files of settled attempts that are past their time.
 func (a *Agent) tidy() {
-	removed, err := a.runner.Sweep(a.cfg.Runner.KeepLogs.Std(), a.cfg.Runner.KeepLogsBytes)
+	removed, err := a.runner.Sweep(a.live().Runner.KeepLogs.Std(), a.live().Runner.KeepLogsBytes)
 	if err != nil {
 		a.log.Warn("old attempts could not all be removed", "err", err)
 	}
@@ -66,6 +69,7 @@ func (a *Agent) sweepOnce(ctx context.Context) error {
 	errs := []error{a.endExpired(ctx, now), a.sweepFuture(ctx)}
 	a.refreshShapes(ctx)
 	for _, shape := range a.shapes.list() {
+		beat(ctx)
 		if err := a.sweepShape(ctx, shape); err != nil {
 			errs = append(errs, fmt.Errorf("sweep %s: %w", shape.Queue(), err))
 		}
@@ -114,6 +118,7 @@ func (a *Agent) endExpired(ctx context.Context, now job.Time) error {
 		return err
 	}
 	for _, j := range expired {
+		beat(ctx)
 		v := expiredVerdict(j)
 		after, err := a.ledger.End(ctx, j.ID, v.Class, v.Reason, uuid.NewString(), now)
 		if errors.Is(err, ledger.ErrNoMatch) {
@@ -139,6 +144,7 @@ func (a *Agent) sweepFuture(ctx context.Context) error {
 	}
 	bound := a.clock.Now().Add(slack)
 	for _, j := range ahead {
+		beat(ctx)
 		if !j.PublishedAt.After(bound) {
 			continue
 		}
@@ -163,6 +169,7 @@ func (a *Agent) sweepShape(ctx context.Context, shape job.Shape) error {
 		return nil
 	}
 	for _, queue := range []string{again, plain} {
+		beat(ctx)
 		if err := a.probeQueue(ctx, shape, queue); err != nil {
 			return err
 		}
@@ -176,6 +183,7 @@ func (a *Agent) sweepShape(ctx context.Context, shape job.Shape) error {
 		return err
 	}
 	for _, j := range lost {
+		beat(ctx)
 		if j.State == job.Retrying && !bound.After(j.NotBefore.Time) {
 			continue // its message enters the queue when it is due
 		}

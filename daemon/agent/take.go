@@ -34,6 +34,7 @@ func (a *Agent) takeLoop(ctx context.Context) error {
 		}
 		for look := false; !look; {
 			s := a.awaitSignals(ctx, tick.C)
+			beat(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -185,6 +186,7 @@ func (a *Agent) trouble() string {
 // takeNext takes at most one message and hands it on. It reports whether it did:
 // then the host has changed, and the next take is a new decision.
 func (a *Agent) takeNext(ctx context.Context) bool {
+	beat(ctx)
 	if ctx.Err() != nil || a.mayTake() != "" {
 		return false
 	}
@@ -192,6 +194,7 @@ func (a *Agent) takeNext(ctx context.Context) bool {
 		if a.avoided.has(t.Queue, a.clock.Now()) || !a.promise(t.Devices) {
 			continue
 		}
+		beat(ctx)
 		d, err := a.takeFrom(ctx, t.Shape.Queue(), t.Queue)
 		if d == nil {
 			a.runs.unpromise(t.Devices)
@@ -227,6 +230,7 @@ func (a *Agent) takeFrom(ctx context.Context, shape, queue string) (*broker.Deli
 	if err != nil || depth == 0 {
 		return nil, err
 	}
+	beat(ctx)
 	return a.get(ctx, queue)
 }
 
@@ -287,6 +291,7 @@ func (a *Agent) promise(devices []string) bool {
 
 // start handles a delivery on its own; the devices have been promised to it.
 func (a *Agent) start(ctx context.Context, d *broker.Delivery, devices []string) {
+	ctx = apart(ctx)
 	a.work.Go(func() {
 		r := a.settle(ctx, d, devices)
 		a.runs.unpromise(devices)

@@ -87,9 +87,11 @@ func (a *Agent) watchOnce(ctx context.Context, w *watcher) error {
 	if err != nil {
 		return err
 	}
+	beat(ctx)
 	a.hosts.Store(&hosts)
 	live := ledger.LiveSessions(hosts)
 	for _, h := range w.observe(a.clock.Now(), a.lease.lastRenewal(), hosts) {
+		beat(ctx)
 		if a.expire(ctx, h) {
 			delete(live, h.Session.ID)
 		}
@@ -99,6 +101,7 @@ func (a *Agent) watchOnce(ctx context.Context, w *watcher) error {
 	if err != nil {
 		return err
 	}
+	beat(ctx)
 	a.checkOwn(ctx, w, session, held, before)
 	return a.takeOver(ctx, held, live)
 }
@@ -127,6 +130,7 @@ func (a *Agent) checkOwn(ctx context.Context, w *watcher, session string, held [
 	}
 	w.orphans = orphans
 	for _, r := range before {
+		beat(ctx)
 		if !listed[r.hold.ClaimID] {
 			a.checkFence(ctx, r)
 		}
@@ -188,6 +192,7 @@ func (a *Agent) takeOver(ctx context.Context, held []*job.Job, live map[string]b
 		if live[j.Owner.Session] {
 			continue
 		}
+		beat(ctx)
 		if err := a.contain(j.ID, func() error { return a.takeOverJob(ctx, j) }); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ const (
 )
 
 // Config holds the settings of one daemon. Durations are written as text, such
-// as "5m". All of it is read once, at start.
+// as "5m". All of it is read at start; what IsLive names, at a reload too.
 type Config struct {
 	Host    Host    `toml:"host"`
 	Broker  Broker  `toml:"broker"`

@@ -22,7 +22,7 @@ func Default() Config {
 		Broker: Broker{
 			URLs:           []string{"amqp://127.0.0.1:5672/"},
 			User:           "gpuqd",
-			PasswordFile:   "/etc/gpuqd/broker.password",
+			PasswordFile:   credentialsPrefix + "broker.password",
 			TakeTimeout:    seconds(10),
 			ConfirmTimeout: seconds(10),
 			Rabbitmqctl:    []string{},

@@ -78,6 +78,9 @@ func Secret(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
+	if credential && strings.TrimSpace(string(text)) == "" {
+		return "", fmt.Errorf("credential %s: it is empty: write the password into the file that the unit loads it from (gpuqd.service: /etc/gpuqd/%[1]s), and restart", filepath.Base(path))
+	}
 	return cleanSecret(path, string(text))
 }
 

@@ -15,7 +15,12 @@ func TestShippedFiles(t *testing.T) {
 	t.Run("gpuqd.toml", func(t *testing.T) {
 		got := Default()
 		blank(&got)
-		checkShipped(t, "../../etc/gpuqd.toml", &got, "Restart to apply.")
+		checkShipped(t, "../../etc/gpuqd.toml", &got, func(key string) string {
+			if IsLive(key) {
+				return "Reload applies it."
+			}
+			return "Restart to apply."
+		})
 		if want := Default(); !reflect.DeepEqual(got, want) {
 			t.Errorf("uncommented it gives\n%+v\nwant the defaults\n%+v", got, want)
 		}
@@ -23,7 +28,7 @@ func TestShippedFiles(t *testing.T) {
 	t.Run("gpuqctl.toml", func(t *testing.T) {
 		got := DefaultClient()
 		blank(&got)
-		checkShipped(t, "../../etc/gpuqctl.toml", &got, "No restart needed.")
+		checkShipped(t, "../../etc/gpuqctl.toml", &got, func(string) string { return "No restart needed." })
 		if want := DefaultClient(); !reflect.DeepEqual(got, want) {
 			t.Errorf("uncommented it gives\n%+v\nwant the defaults\n%+v", got, want)
 		}
@@ -37,7 +42,7 @@ func blank[T any](settings *T) { *settings = *new(T) }
 // keyLine is a commented key: no space after the #, unlike prose.
 var keyLine = regexp.MustCompile(`^#([a-z_]+) = .+$`)
 
-func checkShipped(t *testing.T, path string, into any, ending string) {
+func checkShipped(t *testing.T, path string, into any, ending func(key string) string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -54,8 +59,8 @@ func checkShipped(t *testing.T, path string, into any, ending string) {
 			text[i] = line[1:]
 			key := dotted(section, keyLine.FindStringSubmatch(line)[1])
 			present[key]++
-			if len(prose) < 80 || !strings.HasSuffix(prose, ending) {
-				t.Errorf("line %d: the comment of %s is %q: want its purpose, form and bounds, ending with %q", i+1, key, prose, ending)
+			if want := ending(key); len(prose) < 80 || !strings.HasSuffix(prose, want) {
+				t.Errorf("line %d: the comment of %s is %q: want its purpose, form and bounds, ending with %q", i+1, key, prose, want)
 			}
 			prose = ""
 		case strings.HasPrefix(line, "# "), line == "#":

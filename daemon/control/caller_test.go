@@ -52,7 +52,7 @@ func open(t *testing.T, s *Server) {
 
 func TestCallerIsWhoTheKernelNames(t *testing.T) {
 	h := newRecorder()
-	s := serve(t, h, func(s *Server) { s.opts.Operators = []string{"nobody"} })
+	s := serve(t, h, func(s *Server) { s.opts.Operators = func() []string { return []string{"nobody"} } })
 	open(t, s)
 	t.Run("Self", func(t *testing.T) {
 		if _, err := clientOf(s.opts.Socket).List(t.Context(), ListArgs{}); err != nil {
@@ -103,7 +103,7 @@ func TestOneUserCannotLockTheOthersOut(t *testing.T) {
 
 func TestDelivery(t *testing.T) {
 	h := newRecorder()
-	s := NewServer(h, Options{Operators: []string{"ops"}, Forwards: func(account string) bool { return account == "host-gpu1" }})
+	s := NewServer(h, Options{Operators: func() []string { return []string{"ops"} }, Forwards: func(account string) bool { return account == "host-gpu1" }})
 	defer s.Stop()
 	forwarded := `{"schema":1,"verb":"hosts","caller":{"user":"ada","via":"socket"}}`
 	for name, c := range map[string]struct {

@@ -36,9 +36,10 @@ var defaultLimits = limits{
 // Options are what a Server needs to know of its daemon.
 type Options struct {
 	Socket string // path; "" serves no socket, only deliveries
-	// Operators may act on everybody's jobs: local users and broker accounts
-	// alike. Over the socket root, and the user whom the daemon runs as, always may.
-	Operators []string
+	// Operators are asked for at each request and may act on everybody's jobs: local
+	// users and broker accounts alike. Over the socket root, and the user whom the
+	// daemon runs as, always may. Nil is nobody else.
+	Operators func() []string
 	// Forwards reports whether a broker account is that of a host, whose word
 	// on whose behalf it asks is believed. Nil believes none.
 	Forwards func(account string) bool
@@ -193,8 +194,12 @@ func (s *Server) peer(nc *net.UnixConn) (Caller, error) {
 		return Caller{}, err
 	}
 	user := userName(uid)
-	operator := uid == 0 || int(uid) == os.Geteuid() || slices.Contains(s.opts.Operators, user)
+	operator := uid == 0 || int(uid) == os.Geteuid() || s.isOperator(user)
 	return Caller{User: user, Operator: operator, Via: ViaSocket}, nil
+}
+
+func (s *Server) isOperator(name string) bool {
+	return s.opts.Operators != nil && slices.Contains(s.opts.Operators(), name)
 }
 
 // ServeDelivery answers a request that came through the broker; userID is the
@@ -206,7 +211,7 @@ func (s *Server) ServeDelivery(ctx context.Context, userID string, body []byte) 
 	if refusal != nil {
 		return encode(fail(refusal))
 	}
-	caller := Caller{User: userID, Operator: slices.Contains(s.opts.Operators, userID), Via: ViaBroker}
+	caller := Caller{User: userID, Operator: s.isOperator(userID), Via: ViaBroker}
 	if req.Caller != nil {
 		if s.opts.Forwards == nil || !s.opts.Forwards(userID) {
 			return encode(fail(errImpersonation))

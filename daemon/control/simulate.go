@@ -16,6 +16,7 @@ const (
 	SimulateArm    SimulateAction = "arm"    // record the rehearsal, and set its fault up
 	SimulateStatus SimulateAction = "status" // what this process of gpuqd has seen of the job
 	SimulateDisarm SimulateAction = "disarm" // no fault strikes any more
+	SimulateWedge  SimulateAction = "wedge"  // one loop of the daemon blocks for good: for the watchdog to find
 )
 
 // Scenario is what a rehearsal plays. It is a number: people say it.
@@ -49,6 +50,7 @@ type SimulateArgs struct {
 	Job      job.ID         `json:"job"`
 	Scenario Scenario       `json:"scenario,omitempty"` // arm only
 	Moment   SimulateMoment `json:"moment,omitempty"`   // arm of ScenarioLate only; "" is MomentExit
+	Loop     string         `json:"loop,omitempty"`     // wedge only: lease, watch, take, drain, sweep or ledger probe
 }
 
 // SimulateReply is what the host says. The notes are of the process that
@@ -85,12 +87,17 @@ const (
 
 func doSimulate(ctx context.Context, h Handler, c Caller, args SimulateArgs) (any, error) {
 	switch args.Action {
-	case SimulateArm, SimulateStatus, SimulateDisarm:
+	case SimulateArm, SimulateStatus, SimulateDisarm, SimulateWedge:
 	default:
-		return nil, Errorf(CodeBadRequest, "want arm, status or disarm", "%q is no action of a rehearsal", args.Action)
+		return nil, Errorf(CodeBadRequest, "want arm, status, disarm or wedge", "%q is no action of a rehearsal", args.Action)
 	}
 	if err := checkHost(args.Host); err != nil {
 		return nil, err
+	}
+	if wedge := args.Action == SimulateWedge; wedge != (args.Loop != "") {
+		return nil, Errorf(CodeBadRequest, "name a loop to wedge, and none for anything else", "action %s with loop %q", args.Action, args.Loop)
+	} else if wedge {
+		return h.Simulate(ctx, c, args)
 	}
 	if err := checkID(args.Job); err != nil {
 		return nil, err

@@ -18,6 +18,8 @@ func TestSimulateIsCheckedBeforeItIsCarriedOut(t *testing.T) {
 		"BelowFirst":    func(a *SimulateArgs) { a.Scenario = -1 },
 		"AboveLast":     func(a *SimulateArgs) { a.Scenario = ScenarioMax + 1 },
 		"Moment":        func(a *SimulateArgs) { a.Moment = "later" },
+		"WedgeOfNoLoop": func(a *SimulateArgs) { a.Action = SimulateWedge },
+		"LoopOfOther":   func(a *SimulateArgs) { a.Loop = "take" },
 		"MomentOfOther": func(a *SimulateArgs) { a.Scenario = ScenarioMidJob },
 	} {
 		args := good
@@ -33,8 +35,10 @@ func TestSimulateIsCheckedBeforeItIsCarriedOut(t *testing.T) {
 	}
 	c := clientOf(serve(t, newRecorder(), nil).opts.Socket)
 	defer c.Close()
-	if _, err := c.Simulate(t.Context(), good); err != nil {
-		t.Error(err)
+	for _, args := range []SimulateArgs{good, {Action: SimulateWedge, Host: "gpu1", Loop: "take"}} {
+		if _, err := c.Simulate(t.Context(), args); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
