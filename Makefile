@@ -23,6 +23,10 @@ BENCH ?=
 # What make test runs: PKG=./daemon/job for one package.
 PKG ?= ./...
 
+# What make packages/build builds; empty is what packaging/version.sh says.
+export VERSION ?=
+export OUT ?=
+
 # Tools of the checks, pinned in a module of their own.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
 
@@ -32,9 +36,11 @@ VCS := $(shell git rev-parse --verify --quiet HEAD >/dev/null 2>&1 && echo true 
 export GOFLAGS := $(strip $(GOFLAGS) $(if $(filter false,$(VCS)),-buildvcs=false))
 BUILD := $(GO) build -trimpath -buildvcs=$(VCS)
 
-SOURCES := $(shell find . -path ./bin -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
-SCRIPTS := $(shell find . -path ./bin -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run
-MODULES := $(sort $(dir $(wildcard test/tools/*/go.mod)))
+SOURCES := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
+SCRIPTS := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run \
+	$(wildcard packaging/deb/* packaging/rpm/*.p*)
+# Those with tests: nfpm's only pins a program.
+MODULES := $(sort $(dir $(wildcard test/tools/*/*_test.go)))
 
 STATIC := bin/gpuqd bin/gpuqctl bin/gpuqd-shim bin/gpuq-cluster
 PROGRAMS := $(STATIC) bin/gpuqd-device
@@ -78,6 +84,10 @@ $(STATIC): $(SOURCES)
 	@echo "build $@"
 	@CGO_ENABLED=0 $(BUILD) -o $@ $(PACKAGE)
 	@touch $@
+
+.PHONY: packages/build
+packages/build: ## Build the packages alone, unchecked (VERSION=1.2.3 OUT=dist)
+	@packaging/build.sh
 
 .PHONY: test
 test: deps build ## Run all tests (PKG=./some/package for some)

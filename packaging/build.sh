@@ -1,0 +1,69 @@
+#!/bin/bash
+# Builds the packages gpuqd and gpuqctl, as .deb and as .rpm, into dist/. The
+# same commit gives the same bytes, in whatever directory and at whatever time:
+# all times are the commit's. The environment can set VERSION (with COMMIT and
+# SOURCE_DATE_EPOCH where there is no git: packaging/version.sh), MAINTAINER, and
+# another directory for the packages, OUT.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+umask 022
+export LC_ALL=C TZ=UTC
+
+say() { printf 'packages: %s\n' "$*" >&2; }
+
+assignments=$(packaging/version.sh)
+eval "$assignments"
+ARCH=$(go env GOARCH)
+MAINTAINER=${MAINTAINER:-gpuqd maintainers <maintainers@gpuqd.org>}
+export VERSION COMMIT DATE SOURCE_DATE_EPOCH ARCH MAINTAINER
+
+out=${OUT:-dist}
+stage=dist/stage # nfpm.yaml names it
+rm -rf $stage
+mkdir -p "$out" $stage/{bin,completions,man,gpuqd,gpuqctl}
+
+# compile PROGRAM PACKAGE CGO FLAG... leaves out the symbol table: traces of a
+# panic do not need it. Nothing of this machine gets in: no paths, no state of
+# a checkout.
+compile() {
+	local program=$1 package=$2 cgo=$3
+	shift 3
+	CGO_ENABLED=$cgo go build -trimpath -buildvcs=false "$@" -o "$stage/bin/$program" -ldflags "-s -w \
+		-X gpuqd/daemon/version.Version=$VERSION \
+		-X gpuqd/daemon/version.Commit=$COMMIT \
+		-X gpuqd/daemon/version.Date=$DATE ${extldflags:-}" "$package"
+}
+
+say "building version $VERSION"
+compile gpuqd ./daemon 0
+compile gpuqctl ./ctl 0
+compile gpuqd-shim ./daemon/shim 0
+# It links C, so it gets what C programs of a distribution get.
+extldflags="-extldflags '-Wl,-z,relro -Wl,-z,now'" \
+	CGO_CFLAGS='-O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wno-deprecated-declarations' \
+	compile gpuqd-device ./daemon/nvml 1 -buildmode=pie
+
+for shell in bash zsh fish; do
+	$stage/bin/gpuqctl completion $shell >$stage/completions/gpuqctl.$shell
+done
+
+nfpm() { go tool -modfile=test/tools/nfpm/go.mod nfpm "$@"; }
+
+# pack NAME CONFIG makes both packages of one configuration.
+pack() {
+	nfpm package --config "$2" --packager deb --target "$out/${1}_${VERSION}-1_${ARCH}.deb" >&2
+	nfpm package --config "$2" --packager rpm --target "$out/${1}-${VERSION}-1.$(rpm_arch).rpm" >&2
+}
+
+rpm_arch() {
+	case $ARCH in
+	amd64) echo x86_64 ;;
+	arm64) echo aarch64 ;;
+	*) echo "$ARCH" ;;
+	esac
+}
+
+rm -f "$out"/gpuq{d,ctl}[-_]*.{deb,rpm}
+pack gpuqd nfpm.yaml
+pack gpuqctl packaging/gpuqctl.yaml
+ls -l "$out"/*.deb "$out"/*.rpm >&2
