@@ -169,6 +169,9 @@ func resultText(s *sheet, r *job.Result) {
 	if r.LogDroppedBytes > 0 {
 		s.line("Output", "%s were not kept", size(uint64(r.LogDroppedBytes)))
 	}
+	if r.JournalDroppedLines > 0 {
+		s.line("Journal", "%s of the output did not get there", count(int(r.JournalDroppedLines), "line"))
+	}
 }
 
 // resultLine says each thing once: a class that is the outcome's own name, or an

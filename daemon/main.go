@@ -85,9 +85,10 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		return err
 	}
 	level := new(slog.LevelVar)
-	log := newLogger(cfg.Log, level)
+	log, entries := newLogger(cfg.Log, level, os.Stderr)
 	build := version.Get()
 	m := newMeters(build)
+	m.entries = entries
 	journal, err := runner.OpenJournal(cfg.Host.StateDir)
 	if err != nil {
 		return err
@@ -153,16 +154,6 @@ func serve(ctx context.Context, agent func(context.Context) error, parts ...func
 		return cause
 	}
 	return err
-}
-
-// newLogger logs what is at least as important as level, which it sets.
-func newLogger(l config.Log, level *slog.LevelVar) *slog.Logger {
-	setLevel(level, l.Level)
-	options := &slog.HandlerOptions{Level: level}
-	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
 func setLevel(level *slog.LevelVar, name string) {

@@ -6,6 +6,7 @@ import (
 
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/dedup"
+	"gpuqd/daemon/journald"
 	"gpuqd/daemon/version"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ type meters struct {
 	broker, ledger, cache operations
 	syncs                 prometheus.Histogram
 	loaded                prometheus.Gauge
+	entries               *journald.Sender // of the log; nil where it does not go to journald
 }
 
 // operations count and time what a part does, by operation and result.
@@ -49,6 +51,9 @@ func newMeters(build version.Info) *meters {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.broker, m.ledger, m.cache, m.syncs,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "gpuqd_log_entries_dropped_total", Help: "Entries of the daemon's log that journald did not take.",
+		}, m.entriesDropped),
 		constant("gpuqd_build_info", "Constant 1, with the build of this daemon.", 1, prometheus.Labels{
 			"version": build.Version, "commit": build.Commit, "go_version": runtime.Version(),
 		}),
@@ -68,6 +73,13 @@ func constant(name, help string, value float64, labels prometheus.Labels) promet
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels})
 	g.Set(value)
 	return g
+}
+
+func (m *meters) entriesDropped() float64 {
+	if m.entries == nil {
+		return 0
+	}
+	return float64(m.entries.Dropped())
 }
 
 // observeSync takes the time of one fsync in.

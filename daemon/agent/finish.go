@@ -62,6 +62,7 @@ func (r *run) result(exit *runner.Exit) *job.Result {
 		GPUSeconds: exit.DurationSeconds * float64(len(r.devices)),
 		CPUSeconds: exit.UserCPUSeconds + exit.SystemCPUSeconds, MemoryBytesMax: exit.MemoryBytesMax,
 		Devices: r.devices, LogTail: cleanTail(tail), LogDroppedBytes: exit.LogDroppedBytes,
+		JournalDroppedLines: exit.JournalDroppedLines,
 	}
 }
 

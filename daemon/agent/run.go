@@ -11,6 +11,7 @@ import (
 
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/job"
+	"gpuqd/daemon/journald"
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/runner"
 )
@@ -316,6 +317,10 @@ func (r *run) intent() runner.Intent {
 	if grace == 0 {
 		grace = -1 // none, where 0 would mean the default
 	}
+	journal := ""
+	if cfg.Runner.JournalOutput {
+		journal = journald.Socket
+	}
 	return runner.Intent{
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
@@ -323,7 +328,7 @@ func (r *run) intent() runner.Intent {
 		TimeLimit: spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,
 		DeadlineFile: r.a.runner.DeadlinePath(r.job.Owner.Session),
-		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job),
+		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job), JournalSocket: journal,
 	}
 }
 

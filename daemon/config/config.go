@@ -22,6 +22,10 @@ const (
 	DeviceNVML     = "nvml"
 	DeviceSim      = "simulated"
 	StarterProcess = "process"
+	LogAuto        = "auto"
+	LogJournal     = "journal"
+	LogText        = "text"
+	LogJSON        = "json"
 )
 
 // Config holds the settings of one daemon. Durations are written as text, such
@@ -125,6 +129,7 @@ type Runner struct {
 	LogBytesMax   int64        `toml:"log_bytes_max"`   // of one attempt's output; the rest is dropped and counted
 	KeepLogs      job.Duration `toml:"keep_logs"`       // after the attempt's end
 	KeepLogsBytes int64        `toml:"keep_logs_bytes"` // of all attempts together; the oldest go first
+	JournalOutput bool         `toml:"journal_output"`  // also to journald, where the host has one
 }
 
 // Control is the operator protocol.
@@ -136,7 +141,7 @@ type Control struct {
 // Log is the daemon's own log.
 type Log struct {
 	Level  string `toml:"level"`  // debug, info, warn or error
-	Format string `toml:"format"` // text or json
+	Format string `toml:"format"` // LogAuto, LogJournal, LogText or LogJSON
 }
 
 // Metrics is where Prometheus reads the daemon's metrics.

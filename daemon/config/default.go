@@ -75,6 +75,7 @@ func Default() Config {
 			// in bytes wins where a host writes more than that.
 			KeepLogs:      hours(14 * 24),
 			KeepLogsBytes: 20 << 30,
+			JournalOutput: true,
 		},
 		Control: Control{
 			Socket:    defaultSocket,
@@ -82,7 +83,7 @@ func Default() Config {
 		},
 		Log: Log{
 			Level:  "info",
-			Format: "text",
+			Format: LogAuto,
 		},
 	}
 }

@@ -26,7 +26,7 @@ func (c Config) check(v *checker) {
 	c.Runner.check(v)
 	c.Control.check(v)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	v.oneOf("log.format", c.Log.Format, "text", "json")
+	v.oneOf("log.format", c.Log.Format, LogAuto, LogJournal, LogText, LogJSON)
 	if c.Metrics.Listen != "" && !address(c.Metrics.Listen, false) {
 		v.bad("metrics.listen", "%q is no address: want host:port, such as 127.0.0.1:9850", c.Metrics.Listen)
 	}

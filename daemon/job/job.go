@@ -87,6 +87,8 @@ type Result struct {
 	Devices         []string `json:"devices"`
 	LogTail         string   `json:"log_tail"` // the last bytes of the output, as UTF-8
 	LogDroppedBytes int64    `json:"log_dropped_bytes,omitempty"`
+	// JournalDroppedLines of the output are in the log and not in journald.
+	JournalDroppedLines int64 `json:"journal_dropped_lines,omitempty"`
 }
 
 // Change is one row of a job's history; its predecessor's State is where the

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gpuqd/daemon/journald/journaldtest"
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/runnertest"
 )
@@ -55,6 +56,32 @@ func BenchmarkAttempt(tb *testing.B) {
 		b.Wait(b.Start(in))
 	}
 	tb.ReportMetric((childrenCPU(b)-before).Seconds()*1e3/float64(tb.N), "ms-cpu/op")
+}
+
+// What the journal adds to an attempt that prints ten lines: the same with and
+// without a socket that takes them. Only the ratio says anything.
+func BenchmarkOutput(tb *testing.B) {
+	for name, journal := range map[string]bool{"LogOnly": false, "LogAndJournal": true} {
+		tb.Run(name, func(tb *testing.B) {
+			b := runnertest.NewBench(tb, newProcessStarter)
+			r := journaldtest.Listen(tb, "")
+			before := childrenCPU(b)
+			for tb.Loop() {
+				in := b.Intent("")
+				in.Command = []string{"/usr/bin/seq", "10"}
+				if journal {
+					in.JournalSocket = r.Path
+				}
+				exit := b.Wait(b.Start(in))
+				tb.StopTimer()
+				if got := len(r.Rest(b)); journal && exit.JournalDroppedLines == 0 && got != 10 {
+					b.Fatalf("%d lines of 10 arrived", got)
+				}
+				tb.StartTimer()
+			}
+			tb.ReportMetric((childrenCPU(b)-before).Seconds()*1e3/float64(tb.N), "ms-cpu/op")
+		})
+	}
 }
 
 func childrenCPU(b *runnertest.Bench) time.Duration {

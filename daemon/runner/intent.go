@@ -69,6 +69,10 @@ type Intent struct {
 
 	ClaimedAt time.Time       `json:"claimed_at"`
 	Spec      json.RawMessage `json:"spec,omitempty"` // opaque: for the daemon's own use
+
+	// JournalSocket is journald's, to which the shim also sends the output and its
+	// own notes, where the host has it. "" is no such thing.
+	JournalSocket string `json:"journal_socket,omitempty"`
 }
 
 // Limits bound what the command and all it forks use together; 0 is no bound, or

@@ -112,6 +112,9 @@ type Exit struct {
 	MemoryBytesMax  int64 `json:"memory_bytes_max"`
 	LogBytes        int64 `json:"log_bytes"`
 	LogDroppedBytes int64 `json:"log_dropped_bytes"`
+	// JournalDroppedLines were not taken by journald, or not offered: see
+	// Intent.JournalSocket.
+	JournalDroppedLines int64 `json:"journal_dropped_lines,omitempty"`
 }
 
 // Verdict is what became of an attempt's result.

@@ -33,6 +33,7 @@ func (s *supervisor) finish() runner.Exit {
 		note("%v", err)
 	}
 	exit.LogBytes, exit.LogDroppedBytes = s.out.finish()
+	exit.JournalDroppedLines = s.out.journal.end()
 	return exit
 }
 

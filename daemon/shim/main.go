@@ -127,7 +127,9 @@ func parse(args []string) (options, bool) {
 }
 
 // note writes one line for people to the shim's log, which is its stderr, and
-// never waits for the disk: what does not fit is lost.
+// never waits for the disk: what does not fit is lost. Once the attempt is known
+// it goes to journald, too.
 func note(format string, args ...any) {
+	noteToJournal(format, args...)
 	notes.add(fmt.Sprintf("%s "+format+"\n", append([]any{time.Now().UTC().Format(time.RFC3339Nano)}, args...)...))
 }

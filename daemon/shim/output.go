@@ -22,12 +22,13 @@ type output struct {
 	room        int64    // bytes the log may still take
 	kept        int64
 	dropped     int64
+	journal     *forwarder
 	done        chan struct{} // closed when the copying has ended; guards the counts
 }
 
 // openOutput makes the pipe and opens the log.
 func openOutput(a *runner.Attempt) *output {
-	o := &output{room: a.Intent().LogBytesMax, done: make(chan struct{})}
+	o := &output{room: a.Intent().LogBytesMax, journal: newForwarder(a.Intent()), done: make(chan struct{})}
 	var err error
 	if o.log, err = os.OpenFile(a.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		note("the output is dropped: %v", err)
@@ -52,6 +53,7 @@ func (o *output) copy() {
 	for {
 		n, err := o.read.Read(buf)
 		o.keep(buf[:n])
+		o.journal.take(buf[:n])
 		if err != nil {
 			if err != io.EOF {
 				note("read the command's output: %v", err)

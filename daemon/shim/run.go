@@ -22,6 +22,7 @@ func run(opts options, ans *answer) int {
 		note("%v", err)
 		return statusError
 	}
+	notesToJournal(a.Intent())
 	lock, err := a.Lock()
 	if err != nil {
 		note("%v", err)

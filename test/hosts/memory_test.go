@@ -14,8 +14,8 @@ func TestJobIsEndedAtItsMemoryMax(t *testing.T) {
 	vm := s.needVM(t)
 	id := s.submit(t, vm, "--pool", vm.role, "--memory", "64MiB", "--", payload, "--memory", "300000000", "--work", "1h")
 	j := s.waitEnd(t, id)
-	if j.State != job.Failed || j.Result.Class != job.OOMHost {
-		t.Errorf("the job is %s (%s) with the result %+v; want failed, of class %s", j.State, j.Reason, j.Result, job.OOMHost)
+	if j.State != job.Failed || j.Result.Class != job.ClassOOMHost {
+		t.Errorf("the job is %s (%s) with the result %+v; want failed, of class %s", j.State, j.Reason, j.Result, job.ClassOOMHost)
 	}
 	if got := vm.property(t, "gpuqd", "ActiveState"); got != "active" {
 		t.Errorf("gpuqd itself is %s", got)

@@ -100,6 +100,7 @@ var allowed = map[string][]string{
 	"daemon/health":          {},
 	"daemon/version":         {},
 	"daemon/runner/proctree": {},
+	"daemon/journald":        {},
 
 	"daemon/config":         {"daemon/job"},
 	"daemon/broker":         {"daemon/health", "daemon/job"},
@@ -114,21 +115,24 @@ var allowed = map[string][]string{
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/job"},
 	"daemon/agent": {
-		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/health", "daemon/job", "daemon/ledger",
-		"daemon/placement", "daemon/runner",
+		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/health", "daemon/job",
+		"daemon/journald", "daemon/ledger", "daemon/placement", "daemon/runner",
 	},
 
-	"daemon/nvml": {"daemon/device"},
-	"daemon/shim": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
-	"ctl":         {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
+	"daemon/journald/handler": {"daemon/journald"},
+	"daemon/nvml":             {"daemon/device"},
+	"daemon/shim":             {"daemon/job", "daemon/journald", "daemon/runner", "daemon/runner/proctree"},
+	"ctl":                     {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
 	"daemon": {
 		"daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device", "daemon/job",
-		"daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner", "daemon/runner/systemd", "daemon/version",
+		"daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner",
+		"daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.
-	"daemon/ledger/ledgertest": {"daemon/job", "daemon/ledger"},
-	"daemon/runner/runnertest": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
+	"daemon/journald/journaldtest": {},
+	"daemon/ledger/ledgertest":     {"daemon/job", "daemon/ledger"},
+	"daemon/runner/runnertest":     {"daemon/job", "daemon/journald/journaldtest", "daemon/runner", "daemon/runner/proctree"},
 }
 
 func TestArrowsRunDownwardsOnly(t *testing.T) {

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"gpuqd/daemon/journald/journaldtest"
 	"gpuqd/daemon/runner"
 )
 
@@ -18,6 +21,9 @@ var outputTests = map[string]func(*Bench){
 	"LogIsBoundedAndCounted":   boundedLog,
 	"FullDiskLosesOnlyOutput":  fullDisk,
 	"HeldPipeDoesNotDelayExit": heldPipe,
+	"JournalHasTheOutput":      journalHasOutput,
+	"JournalThatStandsStill":   journalStandsStill,
+	"JournalThatVanishes":      journalVanishes,
 }
 
 func bothStreams(b *Bench) {
@@ -110,5 +116,86 @@ func heldPipe(b *Bench) {
 	b.Must(in.Close())
 	if e := b.Wait(a); e.Code != 1 || e.LogBytes != 7 {
 		b.Errorf("got %+v", e)
+	}
+}
+
+// The output and the shim's own notes also go to journald: here a socket that
+// takes entries as journald does.
+func journalHasOutput(b *Bench) {
+	r := journaldtest.Listen(b, "")
+	in := b.Intent("echo one; echo two >&2; printf last; sleep 1000")
+	in.JournalSocket, in.Submitter = r.Path, "alice"
+	a := b.Start(in)
+	b.Until("the output is kept", func() bool { return b.Size(a.LogPath()) == int64(len("one\ntwo\nlast")) })
+	b.Must(a.RequestStop(runner.Stop{Reason: runner.StopKilled, Grace: -1}))
+	exit := b.Wait(a)
+	var output, notes []string
+	for _, e := range r.Rest(b) {
+		if e["GPUQ_JOB_ID"] != string(in.JobID) || e["GPUQ_ATTEMPT"] != "1" || e["GPUQ_SUBMITTER"] != "alice" {
+			b.Errorf("an entry is not known to be the attempt's: %v", e)
+		}
+		if e["SYSLOG_IDENTIFIER"] == "gpuqd-job" {
+			output = append(output, e["MESSAGE"])
+		} else {
+			notes = append(notes, e["SYSLOG_IDENTIFIER"]+" "+e["MESSAGE"])
+		}
+	}
+	if !slices.Equal(output, []string{"one", "two", "last"}) || exit.JournalDroppedLines != 0 {
+		b.Errorf("the journal has %q, %d lines were dropped", output, exit.JournalDroppedLines)
+	}
+	if !slices.ContainsFunc(notes, func(n string) bool { return strings.HasPrefix(n, "gpuqd-shim stopping: ") }) {
+		b.Errorf("the shim's notes are %q", notes)
+	}
+}
+
+// journalStandsStill: a socket that nobody reads takes a few entries and then no
+// more. The command does not notice, its log has all, and the record says how much
+// journald has not.
+func journalStandsStill(b *Bench) {
+	r := journaldtest.Listen(b, "")
+	const lines = 100_000
+	in := b.Intent(fmt.Sprintf("seq %d", lines))
+	in.JournalSocket = r.Path
+	a := b.Start(in)
+	exit := b.Wait(a)
+	taken := len(r.Rest(b))
+	if exit.Code != 0 || exit.LogDroppedBytes != 0 || exit.LogBytes != 588895 {
+		b.Errorf("got %+v", exit)
+	}
+	if taken == 0 || taken >= lines/2 || exit.JournalDroppedLines < int64(lines-taken) {
+		b.Errorf("of %d lines %d entries were taken, and %d lines are said to be dropped", lines, taken, exit.JournalDroppedLines)
+	}
+}
+
+// journalVanishes: one that goes while the command writes costs lines alone, and
+// is used again when it is back.
+func journalVanishes(b *Bench) {
+	r := journaldtest.Listen(b, "")
+	fifo := b.File("fifo")
+	b.Must(unix.Mkfifo(fifo, 0o600))
+	in := b.Intent(fmt.Sprintf("echo before; cat %s", fifo))
+	in.JournalSocket = r.Path
+	a := b.Start(in)
+	if got := r.Next(b)["MESSAGE"]; got != "before" {
+		b.Fatalf("got %q", got)
+	}
+	r.Vanish(b)
+	to, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	b.Must(err)
+	_, err = to.WriteString("lost\n")
+	b.Must(err)
+	b.Until("the output is kept", func() bool { return b.Size(a.LogPath()) == int64(len("before\nlost\n")) })
+	r.Return(b)
+	var entries []journaldtest.Entry
+	b.Until("a line arrives again", func() bool {
+		_, err = to.WriteString("after\n")
+		b.Must(err)
+		entries = append(entries, r.Rest(b)...)
+		return len(entries) > 0
+	})
+	b.Must(to.Close())
+	exit := b.Wait(a)
+	if n, err := strconv.ParseInt(entries[0]["GPUQ_MISSING"], 10, 64); err != nil || n < 1 || n != exit.JournalDroppedLines {
+		b.Errorf("the first entry is %v, and %d lines were dropped", entries[0], exit.JournalDroppedLines)
 	}
 }
