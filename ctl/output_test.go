@@ -46,6 +46,7 @@ func someDocument() *job.Job {
 	spec.Command = []string{"python", "train.py", "--note", "it's <new>"}
 	spec.Name, spec.Key, spec.MaxAttempts, spec.RetryOn = "train", "sweep-7/1", 3, []int{75, 111}
 	spec.TimeLimit = job.Duration(12 * time.Hour)
+	spec.MemoryMax, spec.TasksMax, spec.CPUWeight = 64<<30, 4096, 50
 	spec.Env = map[string]string{"SEED": "1", "NOTE": "two words"}
 	spec.Labels = map[string]string{"sweep": "7"}
 	j := job.New(idA, "ada", spec, ago(2*time.Hour))

@@ -147,12 +147,28 @@ func specText(s *sheet, j *job.Job) {
 		s.line("Time limit", "%s", spec.TimeLimit)
 	}
 	s.line("Grace", "%s", spec.Grace)
+	s.line("Limits", "%s", limitsText(spec))
 	if spec.MaxAttempts > 1 {
 		s.line("Backoff", "%s", joinDurations(spec.Backoff))
 		s.line("Retry on", "%s", strings.Trim(fmt.Sprint(spec.RetryOn), "[]"))
 	}
 	s.line("Env", "%s", pairs(spec.Env))
 	s.line("Labels", "%s", pairs(spec.Labels))
+}
+
+// limitsText names what the job bounds itself to; "" for nothing.
+func limitsText(spec job.Spec) string {
+	var parts []string
+	if spec.MemoryMax > 0 {
+		parts = append(parts, size(uint64(spec.MemoryMax))+" of memory")
+	}
+	if spec.TasksMax > 0 {
+		parts = append(parts, fmt.Sprintf("%d tasks", spec.TasksMax))
+	}
+	if spec.CPUWeight > 0 {
+		parts = append(parts, fmt.Sprintf("CPU weight %d", spec.CPUWeight))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func resultText(s *sheet, r *job.Result) {

@@ -18,7 +18,7 @@ type specFlags struct {
 	spec                      job.Spec
 	priority                  string
 	timeLimit, grace, expires time.Duration
-	retryOn, backoff          string
+	retryOn, backoff, memory  string
 	env, labels               []string
 }
 
@@ -32,6 +32,9 @@ func (f *specFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.Pool, "pool", s.Pool, "the set of hosts that may run it")
 	flags.DurationVar(&f.timeLimit, "time-limit", 0, "end an attempt that runs longer, such as 90m; 0 is none")
 	flags.DurationVar(&f.grace, "grace", s.Grace.Std(), "between SIGTERM and SIGKILL when it is ended")
+	flags.StringVar(&f.memory, "memory", "", "end it when it uses more host memory than this `size`, such as 16GiB (default no limit)")
+	flags.IntVar(&s.TasksMax, "tasks", 0, "processes and threads that it may have; 0 is no limit")
+	flags.IntVar(&s.CPUWeight, "cpu-weight", 0, "its share of busy processors, 1 to 10000, where others have 100 (default 100)")
 	flags.IntVar(&s.MaxAttempts, "max-attempts", s.MaxAttempts, "how often it may run, if it fails through its own fault")
 	flags.StringVar(&f.retryOn, "retry-on", "", "`codes` worth another attempt, such as 75,111 (default every code but 0)")
 	flags.StringVar(&f.backoff, "backoff", joinDurations(s.Backoff), "`durations` before the 2nd, 3rd, ... attempt; the last repeats")
@@ -67,6 +70,8 @@ func (f *specFlags) build(command []string) (job.Spec, error) {
 	s.RetryOn, err = parseCodes(f.retryOn)
 	collect(err)
 	s.Backoff, err = parseDurations(f.backoff)
+	collect(err)
+	s.MemoryMax, err = parseSize("memory", f.memory)
 	collect(err)
 	s.Env, err = parsePairs("env", f.env)
 	collect(err)
@@ -111,6 +116,46 @@ func joinDurations(all []job.Duration) string {
 		texts = append(texts, d.String())
 	}
 	return strings.Join(texts, ",")
+}
+
+// sizeUnits are what a size may end in. The decimal ones are not the binary ones:
+// 1GB is less than 1GiB.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+}
+
+// parseSize reads bytes with their unit; "" is 0.
+func parseSize(flag, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	for _, unit := range sizeUnits {
+		number, ok := strings.CutSuffix(text, unit.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if bytes := n * float64(unit.bytes); err == nil && n >= 0 && bytes < 1<<62 {
+			return int64(bytes), nil
+		}
+		break
+	}
+	return 0, fmt.Errorf("%s: %q is no size: want a number with its unit, such as 512MiB or 16GiB", flag, text)
+}
+
+// fieldOf returns the key of a spec that a flag sets.
+func fieldOf(flag string) string {
+	switch flag {
+	case "memory", "tasks":
+		return flag + "_max"
+	case "label":
+		return "labels"
+	}
+	return strings.ReplaceAll(flag, "-", "_")
 }
 
 func parsePairs(flag string, pairs []string) (map[string]string, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/job"
@@ -35,7 +34,8 @@ exits with code 7.
 
 -f FILE submits one job per spec: a spec is a JSON object on a line of its own, or
 a TOML table ([name], [[job]], or a whole file that has a command). The keys are the
-flags with _ for -; "command" is a list. All are checked before the first is
+flags with _ for -, but memory_max, in bytes, tasks_max and labels; "command" is a
+list. All are checked before the first is
 submitted. The UUIDs come on stdout in the order of the file, progress on
 stderr. Give each spec a key, and the same file can be submitted again after any
 trouble without a job being run twice.
@@ -47,6 +47,7 @@ Without --wait the exit codes are those of gpuqctl --help.
 ` + waitCodesHelp(),
 		Example: `  gpuqctl submit -- python train.py --lr 3e-4
   gpuqctl submit --gpus 4 --time-limit 12h --max-attempts 3 --retry-on 75 -- ./train.sh
+  gpuqctl submit --memory 64GiB --tasks 4096 -- ./train.sh
   gpuqctl submit --wait --gpus 0 -- make evaluate
   id=$(gpuqctl submit --key nightly-$(date +%F) -- ./nightly.sh)
   gpuqctl submit -f sweep.toml
@@ -74,7 +75,7 @@ func (c *submitCmd) run(cmd *cobra.Command, args []string) error {
 	if c.file != "" {
 		for _, name := range c.flags.names() {
 			if cmd.Flags().Changed(name) {
-				return usagef("--%s and -f do not go together: write %s into the specs", name, strings.ReplaceAll(name, "-", "_"))
+				return usagef("--%s and -f do not go together: write %s into the specs", name, fieldOf(name))
 			}
 		}
 		if len(args) > 0 {

@@ -31,13 +31,14 @@ func TestSubmitFlagsMakeTheSpec(t *testing.T) {
 	d := startDaemon(t)
 	gpuqctl(t, d, "submit", "--gpus", "4", "--name", "n", "--priority", "high", "--pool", "large", "--time-limit", "90m", "--grace", "20s",
 		"--max-attempts", "3", "--retry-on", "75,111", "--backoff", "2s,1m", "--key", "k", "--env", "A=1", "--env", "B=x=y", "--workdir", "/data",
-		"--expires", "2h", "--label", "sweep=7", "--", "python", "train.py", "--gpus", "8")
+		"--expires", "2h", "--label", "sweep=7", "--memory", "1.5GiB", "--tasks", "64", "--cpu-weight", "50", "--", "python", "train.py", "--gpus", "8")
 	gpuqctl(t, d, "submit", "echo", "--json", "-f", "x") // flags behind the command are the command's
 	want := job.Spec{
 		Command: []string{"python", "train.py", "--gpus", "8"}, Name: "n", Pool: "large", Priority: job.High, GPUs: 4, Workdir: "/data",
 		Env: map[string]string{"A": "1", "B": "x=y"}, TimeLimit: job.Duration(90 * time.Minute), Grace: job.Duration(20 * time.Second),
 		MaxAttempts: 3, RetryOn: []int{75, 111}, Backoff: []job.Duration{job.Duration(2 * time.Second), job.Duration(time.Minute)},
 		Key: "k", Expires: job.Duration(2 * time.Hour), Labels: map[string]string{"sweep": "7"},
+		MemoryMax: 3 << 29, TasksMax: 64, CPUWeight: 50,
 	}
 	plain := job.DefaultSpec()
 	plain.Command = []string{"echo", "--json", "-f", "x"}
@@ -65,6 +66,8 @@ func TestSubmitRefusesWhatIsWrongBeforeItAsks(t *testing.T) {
 		"ManyThings":      {[]string{"--gpus", "-1", "--priority", "urgent", "--", "x"}, "gpuqctl: gpus: -1 is not between 0 and 64\n"},
 		"TheSecondOfThem": {[]string{"--priority", "urgent", "--gpus", "-1", "--", "x"}, `priority: "urgent" is none of`},
 		"BadCode":         {[]string{"--retry-on", "75,x", "--", "x"}, `"x" is no exit code`},
+		"BadSize":         {[]string{"--memory", "16G", "--", "x"}, `memory: "16G" is no size`},
+		"SmallSize":       {[]string{"--memory", "1MiB", "--", "x"}, "memory_max: 1048576 bytes are not between"},
 		"BadBackoff":      {[]string{"--backoff", "5", "--", "x"}, "want a number with its unit"},
 		"BadEnv":          {[]string{"--env", "A", "--", "x"}, "want NAME=VALUE"},
 		"EnvTwice":        {[]string{"--env", "A=1", "--env", "A=2", "--", "x"}, "A is given twice"},

@@ -97,6 +97,14 @@ func (c *checker) text(key, value string, optional bool) {
 	}
 }
 
+// account checks the name of a local account: a number would be taken for a UID.
+func (c *checker) account(key, name string, optional bool) {
+	c.text(key, name, optional)
+	if name != "" && strings.Trim(name, "0123456789") == "" {
+		c.bad(key, "%q is a number: want the account's name", name)
+	}
+}
+
 // list checks the length of a list and that nothing is in it twice.
 func (c *checker) list(key string, values []string, least, most int) {
 	if len(values) < least || len(values) > most {

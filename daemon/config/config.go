@@ -21,6 +21,8 @@ const (
 	OnLossContinue = "continue"
 	DeviceNVML     = "nvml"
 	DeviceSim      = "simulated"
+	StarterAuto    = "auto"
+	StarterSystemd = "systemd"
 	StarterProcess = "process"
 	LogAuto        = "auto"
 	LogJournal     = "journal"
@@ -119,17 +121,23 @@ type Device struct {
 	SimulatedCount       int          `toml:"simulated_count"` // 0 is a host without devices
 	SimulatedModel       string       `toml:"simulated_model"`
 	SimulatedMemoryBytes uint64       `toml:"simulated_memory_bytes"`
+	SimulatedNodes       []string     `toml:"simulated_nodes"` // device files that stand for them, by index
 }
 
 // Runner is how attempts are run.
 type Runner struct {
-	Starter       string       `toml:"starter"`         // StarterProcess
+	Starter       string       `toml:"starter"`         // StarterAuto, StarterSystemd or StarterProcess
 	Shim          string       `toml:"shim"`            // path of gpuqd-shim
 	WorkRoot      string       `toml:"work_root"`       // parent of each job's GPUQ_WORKDIR; "" is below state_dir
 	LogBytesMax   int64        `toml:"log_bytes_max"`   // of one attempt's output; the rest is dropped and counted
 	KeepLogs      job.Duration `toml:"keep_logs"`       // after the attempt's end
 	KeepLogsBytes int64        `toml:"keep_logs_bytes"` // of all attempts together; the oldest go first
 	JournalOutput bool         `toml:"journal_output"`  // also to journald, where the host has one
+
+	// Whom jobs run as, where the starter is systemd.
+	Accounts       map[string]string `toml:"accounts"`        // local account by submitter, before all else
+	AccountDefault string            `toml:"account_default"` // of submitters without a local account; "" fails their jobs
+	AllowRoot      bool              `toml:"allow_root"`      // run jobs of accounts with UID 0
 }
 
 // Control is the operator protocol.

@@ -127,6 +127,8 @@ func form(field reflect.Value) string {
 		return `a number with its unit, in quotes, such as "30s", "5m" or "1h30m"`
 	case []string:
 		return `a list of texts in quotes, such as ["a", "b"]`
+	case map[string]string:
+		return `texts by name, such as { alice = "al", "bob@lab" = "bob" }`
 	case string:
 		return `a text in quotes, such as "a"`
 	case bool:

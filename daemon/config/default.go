@@ -64,9 +64,10 @@ func Default() Config {
 			Silence:              seconds(30),
 			SimulatedModel:       "Simulated GPU",
 			SimulatedMemoryBytes: 80 << 30,
+			SimulatedNodes:       []string{},
 		},
 		Runner: Runner{
-			Starter: StarterProcess,
+			Starter: StarterAuto,
 			Shim:    "/usr/lib/gpuqd/gpuqd-shim",
 			// Ample for a training log, and little enough that a command which
 			// prints in a loop is cut off before it fills a usual disk.
@@ -76,6 +77,7 @@ func Default() Config {
 			KeepLogs:      hours(14 * 24),
 			KeepLogsBytes: 20 << 30,
 			JournalOutput: true,
+			Accounts:      map[string]string{},
 		},
 		Control: Control{
 			Socket:    defaultSocket,

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"gpuqd/daemon/job"
@@ -184,11 +186,21 @@ func (d Device) check(v *checker) {
 	v.duration("device.silence", d.Silence, time.Second, 10*time.Minute)
 	number(v, "device.simulated_count", d.SimulatedCount, 0, 64)
 	number(v, "device.simulated_memory_bytes", d.SimulatedMemoryBytes, 1<<20, 1<<44)
+	v.list("device.simulated_nodes", d.SimulatedNodes, 0, 64)
+	for _, node := range d.SimulatedNodes {
+		v.path("device.simulated_nodes", node, false)
+	}
 	if d.SimulatedModel == "" || len(d.SimulatedModel) > 128 || !printable(d.SimulatedModel) {
 		v.bad("device.simulated_model", "want 1 to 128 bytes of printable text")
 	}
 	if d.Kind == DeviceSim && len(d.Include) > 0 {
 		v.bad("device.include", `it is set, but device.kind is "simulated", which makes devices up: leave it out`)
+	}
+	if d.Kind == DeviceSim && len(d.SimulatedNodes) > d.SimulatedCount {
+		v.bad("device.simulated_nodes", "it has %d entries for %d devices (device.simulated_count): leave the rest out", len(d.SimulatedNodes), d.SimulatedCount)
+	}
+	if d.Kind == DeviceNVML && len(d.SimulatedNodes) > 0 {
+		v.bad("device.simulated_nodes", `it is set, but device.kind is "nvml": set kind = "simulated", or leave this key out`)
 	}
 	if d.Kind == DeviceNVML && d.SimulatedCount != 0 {
 		v.bad("device.simulated_count", `it is set, but device.kind is "nvml": set kind = "simulated", or leave this key out`)
@@ -196,7 +208,8 @@ func (d Device) check(v *checker) {
 }
 
 func (r Runner) check(v *checker) {
-	v.oneOf("runner.starter", r.Starter, StarterProcess)
+	v.oneOf("runner.starter", r.Starter, StarterAuto, StarterSystemd, StarterProcess)
+	r.checkAccounts(v)
 	v.path("runner.shim", r.Shim, false)
 	v.path("runner.work_root", r.WorkRoot, true)
 	number(v, "runner.log_bytes_max", r.LogBytesMax, 64<<10, 1<<40)
@@ -206,6 +219,20 @@ func (r Runner) check(v *checker) {
 		v.bad("runner.keep_logs_bytes", "%d is less than runner.log_bytes_max (%d), so one attempt's output could not be kept: raise it", r.KeepLogsBytes, r.LogBytesMax)
 	}
 }
+
+func (r Runner) checkAccounts(v *checker) {
+	if len(r.Accounts) > accountsMax {
+		v.bad("runner.accounts", "it has %d entries: want at most %d", len(r.Accounts), accountsMax)
+	}
+	for _, submitter := range slices.Sorted(maps.Keys(r.Accounts)) {
+		v.text("runner.accounts", submitter, false)
+		v.account("runner.accounts", r.Accounts[submitter], false)
+	}
+	v.account("runner.account_default", r.AccountDefault, true)
+}
+
+// accountsMax bounds what a person is to look through.
+const accountsMax = 1024
 
 func (c Control) check(v *checker) {
 	v.socket("control.socket", c.Socket)

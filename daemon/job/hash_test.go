@@ -15,6 +15,7 @@ func fullSpec() Spec {
 		Workdir: "/data/run", Env: map[string]string{"A": "1", "B": "2"}, TimeLimit: Duration(time.Hour),
 		Grace: Duration(time.Minute), MaxAttempts: 3, RetryOn: []int{75}, Backoff: []Duration{Duration(time.Second)},
 		Key: "nightly", Expires: Duration(24 * time.Hour), Labels: map[string]string{"team": "vision", "x": "y"},
+		MemoryMax: 16 << 30, TasksMax: 512, CPUWeight: 50,
 	}
 }
 

@@ -32,6 +32,11 @@ type Spec struct {
 	Key         string            `json:"key,omitempty" toml:"key"`               // same submitter and key: same job
 	Expires     Duration          `json:"expires,omitempty" toml:"expires"`       // dead if not started so long after the submit; 0 is never
 	Labels      map[string]string `json:"labels,omitempty" toml:"labels"`         // for people and lists
+	// What the command and all it forks may use together on its host. 0 is no
+	// bound, or the usual weight; a host whose starter is "process" holds to none.
+	MemoryMax int64 `json:"memory_max,omitempty" toml:"memory_max"` // bytes of host memory
+	TasksMax  int   `json:"tasks_max,omitempty" toml:"tasks_max"`   // processes and threads
+	CPUWeight int   `json:"cpu_weight,omitempty" toml:"cpu_weight"` // share of busy processors; others have 100
 }
 
 // DefaultSpec returns the spec that a submission is decoded over: a field that
@@ -61,6 +66,10 @@ const (
 	backoffStepMax = 24 * time.Hour
 	timeLimitMax   = 365 * 24 * time.Hour
 	graceMax       = time.Hour
+	memoryLeast    = 16 << 20 // less, and the shim could not look after its command
+	memoryMax      = 1 << 44
+	tasksMax       = 4 << 20 // the kernel's largest pid_max
+	cpuWeightMax   = 10000   // the kernel's
 )
 
 var (
@@ -90,6 +99,7 @@ func (s Spec) Validate() error {
 	within(bad, "time_limit", s.TimeLimit, timeLimitMax)
 	within(bad, "grace", s.Grace, graceMax)
 	within(bad, "expires", s.Expires, timeLimitMax)
+	s.validateLimits(bad)
 	s.validateRetry(bad)
 	s.validateMaps(bad)
 	if len(s.Name) > nameBytesMax || !printable(s.Name) {
@@ -121,6 +131,14 @@ func (s Spec) validateCommand(bad complain) {
 			bad("command", "argument %d has a zero byte or is not UTF-8", i)
 		}
 	}
+}
+
+func (s Spec) validateLimits(bad complain) {
+	if s.MemoryMax != 0 && (s.MemoryMax < memoryLeast || s.MemoryMax > memoryMax) {
+		bad("memory_max", "%d bytes are not between %d (16 MiB) and %d (16 TiB); 0 is no limit", s.MemoryMax, memoryLeast, memoryMax)
+	}
+	between(bad, "tasks_max", s.TasksMax, 0, tasksMax)
+	between(bad, "cpu_weight", s.CPUWeight, 0, cpuWeightMax)
 }
 
 func (s Spec) validateRetry(bad complain) {

@@ -103,6 +103,18 @@ func TestSpecBounds(t *testing.T) {
 		{"expires", "negative expiry", func(s *Spec) { s.Expires = -1 }},
 		{"expires", "long expiry", func(s *Spec) { s.Expires = Duration(timeLimitMax + 1) }},
 
+		{"", "least memory", func(s *Spec) { s.MemoryMax = memoryLeast }},
+		{"", "most memory", func(s *Spec) { s.MemoryMax = memoryMax }},
+		{"memory_max", "little memory", func(s *Spec) { s.MemoryMax = memoryLeast - 1 }},
+		{"memory_max", "much memory", func(s *Spec) { s.MemoryMax = memoryMax + 1 }},
+		{"memory_max", "negative memory", func(s *Spec) { s.MemoryMax = -1 }},
+		{"", "most tasks", func(s *Spec) { s.TasksMax = tasksMax }},
+		{"tasks_max", "many tasks", func(s *Spec) { s.TasksMax = tasksMax + 1 }},
+		{"tasks_max", "negative tasks", func(s *Spec) { s.TasksMax = -1 }},
+		{"", "most weight", func(s *Spec) { s.CPUWeight = cpuWeightMax }},
+		{"cpu_weight", "much weight", func(s *Spec) { s.CPUWeight = cpuWeightMax + 1 }},
+		{"cpu_weight", "negative weight", func(s *Spec) { s.CPUWeight = -1 }},
+
 		{"", "most attempts", func(s *Spec) { s.MaxAttempts = attemptsMax }},
 		{"max_attempts", "no attempt", func(s *Spec) { s.MaxAttempts = 0 }},
 		{"max_attempts", "too many attempts", func(s *Spec) { s.MaxAttempts = attemptsMax + 1 }},

@@ -63,6 +63,10 @@ func (o *output) copy() {
 	}
 }
 
+// say adds a line of gpuqd's own. It is for before the start: later it would stand
+// in the middle of the command's lines.
+func (o *output) say(text string) { o.keep(fmt.Appendf(nil, "gpuqd: %s\n", text)) }
+
 // keep writes what fits and counts the rest.
 func (o *output) keep(data []byte) {
 	fits := min(int64(len(data)), o.room)

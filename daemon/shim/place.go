@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/proctree"
 )
 
@@ -39,6 +40,20 @@ func settle(opts options) place {
 	}
 	p.parent = own
 	return p
+}
+
+// unheld says which of the job's limits nothing holds it to here; "" for none.
+func unheld(l runner.Limits, p place) string {
+	if l == (runner.Limits{}) {
+		return ""
+	}
+	switch {
+	case p.unit == "":
+		return "this host runs jobs as plain processes (runner.starter is process): memory_max, tasks_max and cpu_weight are not enforced"
+	case l.MemoryBytesMax > 0 && p.memory == (proctree.Memory{}):
+		return "this host's kernel does not count the memory of units: memory_max is not enforced"
+	}
+	return ""
 }
 
 // enterOwn moves the shim from its unit's cgroup into one below it.

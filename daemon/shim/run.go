@@ -102,6 +102,10 @@ func start(a *runner.Attempt, l *lease, sig *signals, ans *answer, opts options)
 	}
 	out := openOutput(a)
 	place := settle(opts)
+	if text := unheld(a.Intent().Limits, place); text != "" {
+		note("%s", text)
+		out.say(text)
+	}
 	cmd, err := fork(a, out, place)
 	// The first thread, which the command's PDEATHSIG is tied to, lives as long as
 	// the process; from here on any thread may run this.

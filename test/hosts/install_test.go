@@ -166,6 +166,7 @@ func (s *site) settings(h *host) config.Config {
 	c.Lease.TTL, c.Lease.Renew = job.Duration(leaseTTL), job.Duration(leaseRenew)
 	c.Device.Kind = config.DeviceSim
 	c.Device.SimulatedCount = devices
+	c.Device.SimulatedNodes = nodes
 	return c
 }
 

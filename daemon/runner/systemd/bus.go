@@ -293,7 +293,7 @@ func escapeUnit(text string) string {
 		case isLetter(c) || c >= '0' && c <= '9' || c == '_' || c == ':' || c == '.' && i > 0:
 			name = append(name, c)
 		default:
-			name = fmt.Appendf(name, `\\x%02x`, c)
+			name = fmt.Appendf(name, `\x%02x`, c)
 		}
 	}
 	return string(name)
