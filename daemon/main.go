@@ -103,7 +103,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	starter, err := runner.NewProcessStarter(cfg.Runner.Shim)
+	starter, accounts, err := newStarter(ctx, &cfg)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	a := agent.New(agent.Options{
 		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
 		Broker: client, Done: done, Devices: devices,
-		Runner: agent.Disk{Journal: journal, Starter: starter},
+		Runner: agent.Disk{Journal: journal, Starter: starter}, Accounts: accounts,
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
@@ -180,7 +180,7 @@ func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
 		return device.Simulated{
 			Host: cfg.Host.Name, Count: cfg.Device.SimulatedCount,
-			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes,
+			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes, Nodes: cfg.Device.SimulatedNodes,
 		}
 	}
 	return &device.Helper{

@@ -14,6 +14,7 @@ import (
 	"gpuqd/daemon/device"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
+	"gpuqd/daemon/runner"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,6 +37,9 @@ type Options struct {
 	Devices  *device.Manager
 	Runner   Runner
 	Clock    Clock
+	// Accounts finds whom a submitter's jobs run as; nil where they run as the
+	// daemon's own user.
+	Accounts func(ctx context.Context, submitter string) (*runner.Account, error)
 	// OpenLedger connects to the ledger; it is called until it succeeds, and
 	// twice: the lease has a connection of its own, so that no other work can
 	// hold a renewal up. An error of ledger.ErrUnfit is final.
@@ -67,6 +71,7 @@ type Agent struct {
 	devices    *device.Manager
 	runner     Runner
 	clock      Clock
+	accounts   func(ctx context.Context, submitter string) (*runner.Account, error) // nil: nobody in particular
 	openLedger func(context.Context) (*ledger.Ledger, error)
 	notify     func(state string)
 	managed    bool          // a service manager is told how this daemon fares
@@ -135,6 +140,7 @@ func New(o Options) *Agent {
 		devices:    o.Devices,
 		runner:     o.Runner,
 		clock:      o.Clock,
+		accounts:   o.Accounts,
 		openLedger: o.OpenLedger,
 		notify:     o.Notify,
 		managed:    managed,

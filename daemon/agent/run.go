@@ -145,7 +145,10 @@ func (r *run) drive(ctx context.Context) {
 // launch begins and starts the attempt. Where it returns false the run is over,
 // or left to the next daemon.
 func (r *run) launch(ctx context.Context) bool {
-	attempt, err := r.a.runner.Begin(r.intent())
+	attempt, err := r.begin(ctx)
+	if ctx.Err() != nil && err != nil {
+		return false
+	}
 	if err != nil {
 		r.startImpossible(ctx, "begun", err)
 		return false
@@ -166,6 +169,19 @@ func (r *run) launch(ctx context.Context) bool {
 		return false
 	}
 	return r.startFailed(ctx, attempt, err)
+}
+
+// begin journals the attempt, with the account that it runs as.
+func (r *run) begin(ctx context.Context) (Attempt, error) {
+	in := r.intent()
+	if r.a.accounts != nil {
+		account, err := r.a.accounts(ctx, r.job.Submitter)
+		if err != nil {
+			return nil, err
+		}
+		in.Account = account
+	}
+	return r.a.runner.Begin(in)
 }
 
 // startFailed settles a start that did not return success. It reports whether
@@ -274,6 +290,10 @@ func (r *run) awaitExit(ctx context.Context) *runner.Exit {
 				exit = &runner.Exit{}
 				return nil
 			}
+			// The starter first: it may know more of what is left than the record.
+			if err := r.a.runner.Kill(ctx, r.attempt); err != nil {
+				return err
+			}
 			if err := r.attempt.RecordLost("its shim died on " + r.a.host); err != nil {
 				return err
 			}
@@ -325,6 +345,8 @@ func (r *run) intent() runner.Intent {
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
 		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID), Devices: r.devices,
+		DeviceNodes: r.a.devices.Nodes(r.devices),
+		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
 		TimeLimit: spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,
 		DeadlineFile: r.a.runner.DeadlinePath(r.job.Owner.Session),

@@ -15,6 +15,7 @@ type Device struct {
 	Simulated   bool   `json:"simulated,omitempty"`
 	PCIAddress  string `json:"pci_address,omitempty"` // domain:bus:device.function; "" when simulated
 	MinorNumber int    `json:"minor_number"`          // N of /dev/nvidiaN; UnknownIndex where there is none
+	Node        string `json:"node,omitempty"`        // device file of a simulated device; "" for none
 }
 
 // UnknownIndex stands for an index or minor number that nobody knows.

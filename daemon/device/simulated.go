@@ -21,7 +21,8 @@ type Simulated struct {
 	Host        string // the host's name; with the index it makes the UUID
 	Count       int    // 0 is a host without devices, such as a login node
 	Model       string
-	MemoryBytes uint64 // of each device
+	MemoryBytes uint64   // of each device
+	Nodes       []string // device files that stand for the first devices
 }
 
 var _ Source = Simulated{}
@@ -37,6 +38,10 @@ func SimulatedUUID(host string, index int) string {
 func (s Simulated) Run(ctx context.Context, deliver func(Report)) error {
 	r := Report{Version: WireVersion, Devices: []Facts{}}
 	for i := range s.Count {
+		node := ""
+		if i < len(s.Nodes) {
+			node = s.Nodes[i]
+		}
 		r.Devices = append(r.Devices, Facts{Device: Device{
 			UUID:        SimulatedUUID(s.Host, i),
 			Index:       i,
@@ -44,6 +49,7 @@ func (s Simulated) Run(ctx context.Context, deliver func(Report)) error {
 			MemoryBytes: s.MemoryBytes,
 			Simulated:   true,
 			MinorNumber: UnknownIndex,
+			Node:        node,
 		}})
 	}
 	deliver(r)

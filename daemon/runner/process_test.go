@@ -37,8 +37,12 @@ func TestMain(m *testing.M) {
 func withShim(run func() int) int {
 	flag.Parse()
 	// The tests mostly wait for processes; they need no processor each.
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
 	}
 	if shim = os.Getenv("GPUQD_TEST_SHIM"); shim != "" {
 		return run()

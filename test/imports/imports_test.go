@@ -112,6 +112,7 @@ var allowed = map[string][]string{
 	"daemon/ledger/sqlite":  {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/runner":         {"daemon/job", "daemon/runner/proctree"},
 	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
+	"daemon/account":        {"daemon/runner"},
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/job"},
 	"daemon/agent": {
@@ -124,7 +125,7 @@ var allowed = map[string][]string{
 	"daemon/shim":             {"daemon/job", "daemon/journald", "daemon/runner", "daemon/runner/proctree"},
 	"ctl":                     {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
 	"daemon": {
-		"daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device", "daemon/job",
+		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device", "daemon/job",
 		"daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner",
 		"daemon/runner/systemd", "daemon/version",
 	},

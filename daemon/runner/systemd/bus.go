@@ -214,6 +214,7 @@ type unitState struct {
 	ActiveState  string // active, activating, deactivating, inactive, failed ...
 	InvocationID string // of its latest start, in hex
 	MainPID      uint32 // 0 for none
+	Queued       bool   // a start, or another job of systemd's, is still to come
 }
 
 // Loaded reports whether systemd has the unit in memory.
@@ -221,7 +222,7 @@ func (u unitState) Loaded() bool { return u.LoadState == "loaded" }
 
 // gone reports whether nothing runs in the unit, nor will.
 func (u unitState) gone() bool {
-	return !u.Loaded() || u.ActiveState == "inactive" || u.ActiveState == "failed"
+	return !u.Loaded() || !u.Queued && (u.ActiveState == "inactive" || u.ActiveState == "failed")
 }
 
 // unit returns the state of a unit.
@@ -242,6 +243,9 @@ func (b *bus) unit(ctx context.Context, name string) (unitState, error) {
 		state.InvocationID = hex.EncodeToString(id)
 	}
 	state.MainPID, _ = service["MainPID"].Value().(uint32)
+	if job, ok := u["Job"].Value().([]any); ok && len(job) > 0 {
+		state.Queued = job[0] != uint32(0)
+	}
 	return state, nil
 }
 
