@@ -301,6 +301,8 @@ func (a *Agent) leave(ctx context.Context) {
 		a.log.Info("daemon stopped; its attempts run on under their shims until the lease ends",
 			"attempts", a.runs.len(), "duration_seconds", left.Seconds())
 		a.tellLast(stoppedLine(a.runs.len(), a.clock.Now().Add(left), a.cfg.Lease.OnLoss))
+	} else {
+		a.tellLast("stopped before its start was over; jobs were left alone")
 	}
 	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
 		if l != nil {

@@ -14,6 +14,9 @@
 //	intake        takes submissions in                              intake.go
 //	dead letters  records what was set aside                        intake.go
 //	ledger probe  notices that a ledger which failed is back        agent.go
+//	watchdog      tells the service manager that all of these       watchdog.go, progress.go
+//	              make progress
+//	status        says how this host fares, in one line             standing.go
 //	one per job   from the delivery to the ack                      claim.go, run.go, finish.go
 //
 // Start-up (reconcile.go) adopts what an earlier daemon left running. Each loop

@@ -212,17 +212,21 @@ func (a *Agent) missing() []string {
 	}
 	reached := a.reach.trouble()
 	add("the ledger", reached)
-	if _, why := a.broker.Healthy(); true {
-		add("the broker", why)
-	}
-	if _, why := a.done.Healthy(); true {
-		add("the done-cache", why)
-	}
+	add("the broker", unhealthy(a.broker.Healthy()))
+	add("the done-cache", unhealthy(a.done.Healthy()))
 	add("the devices", a.devices.Problem())
 	if why := a.trouble(); a.ready.Load() && reached == "" && why != "" {
 		list = append(list, why)
 	}
 	return list
+}
+
+// unhealthy returns what is the matter with a part; "" is nothing.
+func unhealthy(ok bool, why string) string {
+	if ok {
+		return ""
+	}
+	return cmp.Or(why, "out of order")
 }
 
 // oneLine makes a line of a text, and cuts one that is too long.

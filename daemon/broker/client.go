@@ -163,13 +163,24 @@ func (c *Client) Healthy() (ok bool, why string) {
 	if c.err != nil {
 		return false, c.err.Error()
 	}
-	var missing []string
+	var reasons []string
+	names := map[string][]string{} // of connections, by reason
 	for _, l := range c.links() {
 		if reason := l.trouble(); reason != "" {
-			missing = append(missing, fmt.Sprintf("%s connection: %s", l.name, reason))
+			if names[reason] == nil {
+				reasons = append(reasons, reason)
+			}
+			names[reason] = append(names[reason], l.name)
 		}
 	}
-	return len(missing) == 0, strings.Join(missing, "; ")
+	for i, reason := range reasons {
+		what := "connection"
+		if len(names[reason]) > 1 {
+			what += "s"
+		}
+		reasons[i] = fmt.Sprintf("%s %s: %s", strings.Join(names[reason], ", "), what, reason)
+	}
+	return len(reasons) == 0, strings.Join(reasons, "; ")
 }
 
 // Generation returns the generation of the take connection, from 1. Tags of

@@ -125,6 +125,9 @@ func (h *host) start() *daemon {
 	if s.log != nil {
 		options.Logger = slog.New(s.log).With("on", h.plan.Name)
 	}
+	if s.tune != nil {
+		s.tune(&options)
+	}
 	d.agent = agent.New(options)
 	s.world.Do(func() { h.daemon = d })
 	go func() {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"gpuqd/daemon/agent"
 	"gpuqd/daemon/job"
 	"gpuqd/test/history"
 	"gpuqd/test/sim/cache"
@@ -27,6 +28,7 @@ type site struct {
 	users *world.Process // where the clients of the broker run
 	log   slog.Handler   // nil discards
 	watch func(world.Step)
+	tune  func(*agent.Options) // changes what each daemon is made of; nil is nothing
 
 	over context.Context // ends with the history
 	end  context.CancelFunc
