@@ -23,9 +23,6 @@ BENCH ?=
 # What make test runs: PKG=./daemon/job for one package.
 PKG ?= ./...
 
-# What make packages/build builds; empty is what packaging/version.sh says.
-export VERSION ?=
-export OUT ?=
 
 # Tools of the checks, pinned in a module of their own.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
@@ -47,7 +44,7 @@ PROGRAMS := $(STATIC) bin/gpuqd-device
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: deps build ## Install what is missing, build, start a cluster here, run the example (LEDGER=auto|sqlite|mongodb)

@@ -20,7 +20,7 @@ export VERSION COMMIT DATE SOURCE_DATE_EPOCH ARCH MAINTAINER
 out=${OUT:-dist}
 stage=dist/stage # nfpm.yaml names it
 rm -rf $stage
-mkdir -p "$out" $stage/{bin,completions,man,gpuqd,gpuqctl}
+mkdir -p "$out" $stage/{bin,completions}
 
 # compile PROGRAM PACKAGE CGO FLAG... leaves out the symbol table: traces of a
 # panic do not need it. Nothing of this machine gets in: no paths, no state of
@@ -47,12 +47,32 @@ for shell in bash zsh fish; do
 	$stage/bin/gpuqctl completion $shell >$stage/completions/gpuqctl.$shell
 done
 
+go run ./packaging/gpuq-docs --programs $stage/bin --out $stage \
+	--version "$VERSION" --maintainer "$MAINTAINER" --epoch "$SOURCE_DATE_EPOCH"
+gzip -9 --no-name $stage/gpuq*/changelog.Debian $stage/gpuq*/*.[158]
+
 nfpm() { go tool -modfile=test/tools/nfpm/go.mod nfpm "$@"; }
 
-# pack NAME CONFIG makes both packages of one configuration.
+# pages NAME MARK lists the package's manual pages, as more of the contents with
+# which a configuration ends: there is one for each verb.
+pages() {
+	local page
+	for page in $stage/"$1"/*.[158].gz; do
+		local section=${page%.gz}
+		printf '  - {src: %s, dst: /usr/share/man/man%s/%s, %sfile_info: {mode: 0644}}\n' \
+			"$page" "${section##*.}" "${page##*/}" "$2"
+	done
+}
+
+# pack NAME CONFIG makes both packages of one configuration. For rpm, changelog
+# and licence are part of the header, and manual pages are marked as such. For
+# dpkg both are files: nfpm would not break the lines of the one, and the other
+# is no field of a package there.
 pack() {
-	nfpm package --config "$2" --packager deb --target "$out/${1}_${VERSION}-1_${ARCH}.deb" >&2
-	nfpm package --config "$2" --packager rpm --target "$out/${1}-${VERSION}-1.$(rpm_arch).rpm" >&2
+	{ cat "$2" && pages "$1" ''; } |
+		nfpm package --config - --packager deb --target "$out/${1}_${VERSION}-1_${ARCH}.deb" >&2
+	{ cat "$2" && pages "$1" 'type: doc, ' && printf 'license: Apache-2.0\nchangelog: %s\n' $stage/changelog.rpm.yaml; } |
+		nfpm package --config - --packager rpm --target "$out/${1}-${VERSION}-1.$(rpm_arch).rpm" >&2
 }
 
 rpm_arch() {
