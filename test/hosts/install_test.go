@@ -99,6 +99,11 @@ install -d -m 1777 %[5]s`, person, personUID, personGID, extraGID, witness.Dir))
 	if err != nil {
 		return step("make a user", err)
 	}
+	if h != s.vm {
+		if err := h.Write(ctx, "/etc/systemd/system/gpuqd.service.d/lab.conf", []byte(containerUnit), 0o644); err != nil {
+			return step("fit the unit to a container", err)
+		}
+	}
 	if err := h.Push(ctx, s.files.payload, payload); err != nil {
 		return step("copy the payload", err)
 	}
@@ -107,6 +112,12 @@ install -d -m 1777 %[5]s`, person, personUID, personGID, extraGID, witness.Dir))
 	}
 	return step("configure it", s.configure(ctx, h))
 }
+
+// containerUnit is what the unit needs in a container of systemd-nspawn, which
+// gives it a boot ID of its own by a mount over the kernel's: the unit's own /proc,
+// which ProtectProc= makes, would show the kernel's, and shims another one than
+// their daemon. The machine runs the unit as it is shipped.
+const containerUnit = "[Service]\nProtectProc=default\n"
 
 // payload is where it is on each host.
 const payload = "/usr/local/bin/gpuq-payload"
