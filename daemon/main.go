@@ -103,6 +103,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	written := cfg // "auto" too, which the starter settles: a reload compares with it
 	starter, accounts, err := newStarter(ctx, &cfg)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog,
 	})
 	again := &reloader{
-		load: func() (config.Config, error) { return config.Load(path) }, cfg: cfg,
+		load: func() (config.Config, error) { return config.Load(path) }, cfg: written,
 		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
 	}
 	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry),

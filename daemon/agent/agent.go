@@ -178,9 +178,12 @@ func (a *Agent) live() *config.Config {
 // Ready reports whether start-up is over.
 func (a *Agent) Ready() bool { return a.ready.Load() }
 
-// Reload goes on with other settings, as config.Reloaded merges them. It may be
-// called at any time.
-func (a *Agent) Reload(c config.Config) { a.reloaded.Store(&c) }
+// Reload goes on with what a reload may change of these settings. It may be called
+// at any time.
+func (a *Agent) Reload(c config.Config) {
+	merged, _, _ := a.cfg.Reloaded(c)
+	a.reloaded.Store(&merged)
+}
 
 // Run takes part in the queue until ctx ends. Then it stops taking work and
 // returns; attempts run on under their shims, and the next Run adopts them. An

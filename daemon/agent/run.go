@@ -347,7 +347,7 @@ func (r *run) intent() runner.Intent {
 		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID), Devices: r.devices,
 		DeviceNodes: r.a.devices.Nodes(r.devices),
 		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
-		TimeLimit: spec.TimeLimit.Std(), Grace: grace,
+		TimeLimit:   spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,
 		DeadlineFile: r.a.runner.DeadlinePath(r.job.Owner.Session),
 		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job), JournalSocket: journal,

@@ -48,6 +48,10 @@ func alter(v reflect.Value) {
 		v.SetBool(!v.Bool())
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
+	case reflect.Map:
+		fresh := reflect.MakeMap(v.Type())
+		fresh.SetMapIndex(reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem())
+		v.Set(fresh)
 	case reflect.Uint64:
 		v.SetUint(v.Uint() + 1)
 	default:

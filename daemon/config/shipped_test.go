@@ -103,6 +103,31 @@ func TestShippedFilesLoad(t *testing.T) {
 	}
 }
 
+// What the defaults and the manual name as a credential, the unit loads.
+func TestUnitLoadsTheCredentials(t *testing.T) {
+	unit, err := os.ReadFile("../../systemd/gpuqd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual, err := os.ReadFile("../../etc/gpuqd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`"\$CREDENTIALS_DIRECTORY/([a-z_]+\.password)"`).FindAllSubmatch(manual, -1)
+	names := map[string]bool{strings.TrimPrefix(Default().Broker.PasswordFile, credentialsPrefix): true}
+	for _, m := range found {
+		names[string(m[1])] = true
+	}
+	if len(names) != 3 {
+		t.Errorf("defaults and manual name %v, want the broker's, the ledger's and Redis's", names)
+	}
+	for name := range names {
+		if line := "\nLoadCredential=" + name + ":/etc/gpuqd/" + name + "\n"; !strings.Contains(string(unit), line) {
+			t.Errorf("the unit lacks %q", strings.TrimSpace(line))
+		}
+	}
+}
+
 // Every field can be set from a file: a field without a tag, or of a type that
 // has no form, would be noticed only by who tries to set it.
 func TestEveryFieldHasATagAndAForm(t *testing.T) {

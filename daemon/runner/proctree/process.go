@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,9 +68,18 @@ func Self() (Process, error) {
 	return s.Process, err
 }
 
-// BootID returns the kernel's random ID of this boot.
+// BootID returns the random ID of this boot: the kernel's, or that of the container
+// that the host is. The sandbox of gpuqd.service has a /proc of its own, which in a
+// container shows the kernel's; so systemd, which sees the host's, passes the host's
+// on as a credential, and daemon and shims agree.
 var BootID = sync.OnceValues(func() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	path := "/proc/sys/kernel/random/boot_id"
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if passed := filepath.Join(dir, "boot_id"); unix.Access(passed, unix.R_OK) == nil {
+			path = passed
+		}
+	}
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read boot ID: %w", err)
 	}
