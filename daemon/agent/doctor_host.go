@@ -233,11 +233,10 @@ func (a *Agent) examineDrain() health.Check {
 }
 
 func (a *Agent) examineStarter() health.Check {
-	err := runner.TryCgroup()
-	if a.cfg.Runner.Starter != config.StarterProcess {
-		return health.Good(checkStarter, "%s", a.cfg.Runner.Starter)
+	if a.cfg.Runner.Starter == config.StarterSystemd {
+		return health.Good(checkStarter, "%s, with a unit per attempt, as its submitter's account", a.cfg.Runner.Starter)
 	}
-	if err != nil {
+	if err := runner.TryCgroup(); err != nil {
 		return health.Bad(checkStarter, health.Warn, "let the daemon write its own cgroup (v2, Linux 5.14 or newer), as Delegate=yes does for a unit: without it, processes that leave "+
 			"a job's tree are found by their environment alone, and outlive a daemon and shim that die together until the daemon is back", "%s, without cgroups: %v", a.cfg.Runner.Starter, err)
 	}
