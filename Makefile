@@ -82,9 +82,22 @@ $(STATIC): $(SOURCES)
 	@CGO_ENABLED=0 $(BUILD) -o $@ $(PACKAGE)
 	@touch $@
 
-.PHONY: packages/build
-packages/build: ## Build the packages alone, unchecked (VERSION=1.2.3 OUT=dist)
+.PHONY: packages
+packages: deps/packages ## Build gpuqd and gpuqctl as .deb and .rpm into dist/, and check them
 	@packaging/build.sh
+	@packaging/check.sh
+
+.PHONY: deps/packages
+deps/packages:
+	@packaging/install-deps.sh packages
+
+.PHONY: packages/build
+packages/build: ## Build them alone, unchecked (VERSION=1.2.3 OUT=dist)
+	@packaging/build.sh
+
+.PHONY: packages/check
+packages/check: deps/packages ## Check those in dist/: contents, linters, and a second build
+	@packaging/check.sh
 
 .PHONY: test
 test: deps build ## Run all tests (PKG=./some/package for some)
@@ -143,5 +156,5 @@ fmt: ## Format all Go code
 	@$(TOOL) gofumpt -w .
 
 .PHONY: clean
-clean: ## Remove the built programs (make down removes the cluster)
-	rm -rf bin
+clean: ## Remove the built programs and packages (make down removes the cluster)
+	rm -rf bin dist

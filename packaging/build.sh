@@ -3,7 +3,8 @@
 # same commit gives the same bytes, in whatever directory and at whatever time:
 # all times are the commit's. The environment can set VERSION (with COMMIT and
 # SOURCE_DATE_EPOCH where there is no git: packaging/version.sh), MAINTAINER, and
-# another directory for the packages, OUT.
+# another directory for the packages, OUT; PROGRAMS_CACHE has the programs
+# compiled with another cache than Go's usual one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
@@ -28,7 +29,7 @@ mkdir -p "$out" $stage/{bin,completions}
 compile() {
 	local program=$1 package=$2 cgo=$3
 	shift 3
-	CGO_ENABLED=$cgo go build -trimpath -buildvcs=false "$@" -o "$stage/bin/$program" -ldflags "-s -w \
+	env CGO_ENABLED="$cgo" ${PROGRAMS_CACHE:+GOCACHE="$PROGRAMS_CACHE"} go build -trimpath -buildvcs=false "$@" -o "$stage/bin/$program" -ldflags "-s -w \
 		-X gpuqd/daemon/version.Version=$VERSION \
 		-X gpuqd/daemon/version.Commit=$COMMIT \
 		-X gpuqd/daemon/version.Date=$DATE ${extldflags:-}" "$package"
@@ -57,7 +58,7 @@ nfpm() { go tool -modfile=test/tools/nfpm/go.mod nfpm "$@"; }
 # which a configuration ends: there is one for each verb.
 pages() {
 	local page
-	for page in $stage/"$1"/*.[158].gz; do
+	for page in "$stage/$1"/*.[158].gz; do
 		local section=${page%.gz}
 		printf '  - {src: %s, dst: /usr/share/man/man%s/%s, %sfile_info: {mode: 0644}}\n' \
 			"$page" "${section##*.}" "${page##*/}" "$2"

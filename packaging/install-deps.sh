@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs the Debian packages that gpuqd's build, tests and `make up` need, as
 # far as they are missing. Services that come with them are neither started nor
-# enabled. Usage: install-deps.sh [--check]; --check installs nothing and exits
-# with 1 if something is missing.
+# enabled. Usage: install-deps.sh [--check] [packages]; --check installs nothing
+# and exits with 1 if something is missing; packages adds what make packages
+# needs: the linters are large.
 set -eu
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -33,6 +34,17 @@ python3:python3
 gcc:gcc
 libc6-dev:/usr/include/stdio.h
 shellcheck:shellcheck
+'
+wanted_for_packages='
+git:git
+binutils:objdump
+lintian:lintian
+rpm:rpm
+cpio:cpio
+rpmlint:rpmlint
+python3-magic:/usr/lib/python3/dist-packages/magic/__init__.py
+mandoc:mandoc
+groff-base:groff
 '
 
 has() {
@@ -126,8 +138,16 @@ install() {
 	[ -z "$left" ] || die "installed, but still missing what these bring: $left"
 }
 
+check=
+for argument; do
+	case $argument in
+	--check) check=1 ;;
+	packages) wanted=$wanted$wanted_for_packages ;;
+	*) die "unknown argument $argument" ;;
+	esac
+done
 check_go
 packages=$(missing)
 [ -n "$packages" ] || exit 0
-[ "${1:-}" = --check ] && die "missing: ${packages% }"
+[ -z "$check" ] || die "missing: ${packages% }"
 install

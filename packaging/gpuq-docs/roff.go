@@ -164,7 +164,7 @@ func paragraphs(text string) [][]string {
 }
 
 // special are the characters that roff or a terminal's font would change.
-var special = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`)
+var special = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`, "…", "...")
 
 // escape makes text literal to roff. A hyphen between letters stays one: it is
 // no option.
@@ -177,7 +177,8 @@ func escape(text string) string {
 			b.WriteRune(r)
 		}
 	}
-	return hyphen.ReplaceAllString(b.String(), "$1-$2")
+	// Twice: a word of one hyphen's match cannot begin the next.
+	return hyphen.ReplaceAllString(hyphen.ReplaceAllString(b.String(), "$1-$2"), "$1-$2")
 }
 
 var hyphen = regexp.MustCompile(`\b([a-z]+)\\-([a-z]+)\b`)
