@@ -117,6 +117,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	defer done.Close()
 	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
 	m.registry.MustRegister(standing{client.Connections, done.Circuits})
+	end := newHostEnd(log)
 	a := agent.New(agent.Options{
 		Config: cfg, Identity: identity, Version: build.Version, Commit: build.Commit,
 		Broker: client, Done: done, Devices: devices,
@@ -124,13 +125,13 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		OpenLedger: func(ctx context.Context) (*ledger.Ledger, error) {
 			return openLedger(ctx, cfg.Ledger, secrets.Ledger, m)
 		},
-		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog,
+		Logger: log, Registerer: m.registry, Notify: manager.notify, Watchdog: manager.watchdog, Shutdown: end.words,
 	})
 	again := &reloader{
 		load: func() (config.Config, error) { return config.Load(path) }, cfg: written,
 		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
 	}
-	return serve(ctx, a.Run, client.Run, devices.Run, metricsServer(cfg.Metrics.Listen, m.registry),
+	return serve(end.before(ctx), a.Run, client.Run, devices.Run, end.logind, metricsServer(cfg.Metrics.Listen, m.registry),
 		func(ctx context.Context) error { return again.run(ctx, reloads) })
 }
 

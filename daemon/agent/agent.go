@@ -51,6 +51,8 @@ type Options struct {
 	// Watchdog is how long the service manager waits for a sign of life; 0 is for
 	// ever.
 	Watchdog time.Duration
+	// Shutdown says that the host goes down, or does not after all; nil is never.
+	Shutdown <-chan Shutdown
 	// Jitter returns a random duration of at least 0 and below max for the wait
 	// that is named; nil is chance.
 	Jitter func(wait string, max time.Duration) time.Duration
@@ -76,6 +78,7 @@ type Agent struct {
 	notify     func(state string)
 	managed    bool          // a service manager is told how this daemon fares
 	watchdog   time.Duration // 0: it does not wait for signs of life
+	shutdown   <-chan Shutdown
 	jitter     func(wait string, max time.Duration) time.Duration
 	log        *slog.Logger
 	metrics    *metrics
@@ -101,6 +104,7 @@ type Agent struct {
 	avoided avoided
 	reach   reach   // whether the ledger answers
 	holdOff holdOff // why this host takes nothing for a while
+	parting *parting
 	ready   atomic.Bool
 	wake    chan struct{} // capacity 1: a signal not yet read covers the next
 
@@ -145,6 +149,7 @@ func New(o Options) *Agent {
 		notify:     o.Notify,
 		managed:    managed,
 		watchdog:   o.Watchdog,
+		shutdown:   o.Shutdown,
 		jitter:     o.Jitter,
 		log:        log,
 		metrics:    newMetrics(o.Registerer),
@@ -155,6 +160,7 @@ func New(o Options) *Agent {
 		shapes:     newShapes(),
 		evidence:   newEvidence(o.Config.Take.Slack.Std()),
 		drains:     newDrains(),
+		parting:    newParting(),
 		rehearsals: newRehearsals(o),
 		avoided:    avoided{until: map[string]time.Time{}},
 		wake:       make(chan struct{}, 1),
@@ -213,6 +219,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		start("watchdog", a.feed)
 		start("status", a.tellStatuses)
 	}
+	start("shutdown", a.shutdownLoop)
 	err := a.enter(ctx)
 	if err == nil {
 		watched(loopLease, a.renewLoop)
@@ -223,6 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		start("intake", a.intake)
 		start("dead letters", a.drainDead)
 		watched(loopProbe, a.probeLoop)
+		close(a.parting.entered)
 		a.ready.Store(true)
 		a.rehearsals.isReady(a.now())
 		a.tellStatus()
@@ -296,7 +304,7 @@ func unfitIsFatal(err error) error {
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Ledger.Timeout.Std())
 	defer cancel()
-	if a.renewals != nil && a.lease.current() != "" {
+	if a.renewals != nil && a.lease.current() != "" && !a.lease.isClosed() {
 		if err := a.renewOnce(ctx); err != nil {
 			a.log.Warn("last renewal of the lease did not succeed", "err", err)
 		}

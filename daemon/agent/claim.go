@@ -39,8 +39,8 @@ func (a *Agent) settle(ctx context.Context, d *broker.Delivery, devices []string
 		a.redelivered(ctx, d, ticket.ID, r.offerTag(d.Tag))
 		return nil
 	}
-	if a.drains.onHost() != nil {
-		a.giveBack(ctx, d, "the host was drained meanwhile")
+	if a.drains.onHost() != nil || a.parting.reason() != "" {
+		a.giveBack(ctx, d, "the host was drained meanwhile, or goes down")
 		a.broker.Ring(ctx, d.Queue) // others can have it
 		return nil
 	}
@@ -104,6 +104,8 @@ func (a *Agent) claimed(ctx context.Context, d *broker.Delivery, j *job.Job, c l
 		reason = "the host's lease has no margin left"
 	case session != a.lease.current():
 		reason = "the host's session changed"
+	case a.parting.reason() != "":
+		reason = a.parting.reason()
 	case a.drains.onHost() != nil:
 		reason = "the host was drained meanwhile"
 	default:

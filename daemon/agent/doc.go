@@ -6,6 +6,7 @@
 // Its goroutines, each owned by Run, which waits for them:
 //
 //	control       answers gpuqctl, over the socket and the broker   control.go, logs.go, status.go
+//	shutdown      ends what runs here when the host goes down       shutdown.go
 //	lease         renews the session, looks after own jobs          lease.go
 //	watch         expires silent sessions, takes over their jobs    watch.go
 //	take          takes messages while jobs fit                     take.go

@@ -27,13 +27,14 @@ type lease struct {
 	deadline time.Duration // on CLOCK_BOOTTIME
 	renewed  time.Time     // the last success, for the watch
 	asked    time.Duration // on CLOCK_BOOTTIME: the first request for the renewal after seq; 0 before it
-	lost     bool          // the session is over; its attempts are being stopped
+	lost     bool          // the session is over, or about to be; no claim is made under it
+	closed   bool          // this host released it, and has none until the next is opened
 }
 
 func (l *lease) open(session string, seq int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.session, l.seq, l.lost, l.deadline, l.asked = session, seq, false, 0, 0
+	l.session, l.seq, l.lost, l.closed, l.deadline, l.asked = session, seq, false, false, 0, 0
 }
 
 // request notes that the next renewal is asked for, and returns when it was
@@ -59,6 +60,25 @@ func (l *lease) lose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lost = true
+}
+
+// regain takes lose back, where the session was not ended after all.
+func (l *lease) regain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost = false
+}
+
+func (l *lease) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost, l.closed = true, true
+}
+
+func (l *lease) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
 }
 
 func (l *lease) current() string {
@@ -96,26 +116,49 @@ func (l *lease) hasMargin() bool {
 	return !lost && l.left() > l.ttl/5
 }
 
-// renewLoop renews the lease every renewal interval, and a renewal that failed
-// soon again: a lease may have room for three of them only.
+// renewLoop renews the lease every renewal interval, and does between two
+// renewals what the host's shutdown asks of the session: no two goroutines end,
+// open or renew one.
 func (a *Agent) renewLoop(ctx context.Context) error {
-	return a.every(ctx, "renew", a.cfg.Lease.Renew.Std(), func(ctx context.Context) {
-		err := a.persist(ctx, "renew the lease", func(ctx context.Context) error {
-			err := a.renewOnce(ctx)
-			switch {
-			case errors.Is(err, ledger.ErrSessionLost):
-				return fatal{err}
-			case errors.Is(err, errDeadlineFile):
-				a.log.Error("shims cannot be told of the renewal; they freeze at the old deadline", "err", err)
-			default:
-				a.ledgerFailedIn(ctx, err)
-			}
-			return err
-		})
-		if errors.Is(err, ledger.ErrSessionLost) {
-			_ = a.persist(ctx, "open a new session", a.replaceLostSession) // ended by ctx only
+	for {
+		tick := time.NewTimer(a.interval("renew", a.cfg.Lease.Renew.Std()))
+		switch {
+		case !a.lease.isClosed():
+			a.renewTurn(ctx)
+		case a.parting.reason() == "":
+			a.openAgain(ctx)
 		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case ask := <-a.parting.asks:
+			ask.answer()
+		}
+		tick.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// renewTurn renews the lease, and a renewal that failed soon again: a lease may
+// have room for three of them only.
+func (a *Agent) renewTurn(ctx context.Context) {
+	err := a.persist(ctx, "renew the lease", func(ctx context.Context) error {
+		err := a.renewOnce(ctx)
+		switch {
+		case errors.Is(err, ledger.ErrSessionLost):
+			return fatal{err}
+		case errors.Is(err, errDeadlineFile):
+			a.log.Error("shims cannot be told of the renewal; they freeze at the old deadline", "err", err)
+		default:
+			a.ledgerFailedIn(ctx, err)
+		}
+		return err
 	})
+	if errors.Is(err, ledger.ErrSessionLost) {
+		_ = a.persist(ctx, "open a new session", a.replaceLostSession) // ended by ctx only
+	}
 }
 
 // renewOnce renews the lease and tells the shims. Where it had to be asked for

@@ -49,12 +49,13 @@ type metrics struct {
 	panics                  counter
 	rehearsals              counters
 
-	renewals        counter
-	renewalsFailed  counters
-	renewalDuration histogram
-	sessionsExpired counter
-	sessionsLost    counter
-	takeovers       counter
+	renewals         counter
+	renewalsFailed   counters
+	renewalDuration  histogram
+	sessionsExpired  counter
+	sessionsLost     counter
+	sessionsReleased counters
+	takeovers        counter
 
 	queueMessages, queueLooked gauges
 	queueOldest                gauges
@@ -134,6 +135,7 @@ func (m *metrics) ofHosts(r register) {
 		"reason", "unreachable", "fenced", "deadline_file")
 	m.renewalDuration = r.histogram("gpuqd_lease_renewal_duration_seconds", "Time of a renewal on the ledger, whether it succeeded or not.", shortBuckets)
 	m.sessionsExpired = r.counter("gpuqd_sessions_expired_total", "Sessions of other hosts that this host marked expired.")
+	m.sessionsReleased = r.counters("gpuqd_sessions_released_total", "Shutdowns of this host, by whether its session was released before.", "result", "released", "failed")
 	m.sessionsLost = r.counter("gpuqd_sessions_lost_total", "Own sessions that this host found to be over.")
 	m.takeovers = r.counter("gpuqd_takeovers_total", "Jobs requeued or ended because their session was not live.")
 	m.clockOff = r.gauge("gpuqd_clock_off_seconds", "How far most live hosts' clocks lie from this one's; 0 while most agree with it.")

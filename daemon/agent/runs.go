@@ -18,7 +18,7 @@ type runs struct {
 	claims   map[string]*bidding // by claim ID, between the bid and its answer
 	promised map[string]bool     // device UUIDs of takes under way
 	slots    int                 // attempts without a device, and takes under way for them
-	changed  chan struct{}       // closed and replaced when a run is removed
+	changed  chan struct{}       // closed and replaced when a run is removed, or a claim ends
 }
 
 func newRuns() *runs {
@@ -63,8 +63,21 @@ func (s *runs) remove(r *run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.byID, r.hold.ClaimID)
+	s.signal()
+}
+
+// signal wakes who waits for a change; s.mu is held.
+func (s *runs) signal() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// idle reports whether there is neither a run nor a claim under way, and returns
+// what is closed at the next change of that.
+func (s *runs) idle() (idle bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byID) == 0 && len(s.claims) == 0, s.changed
 }
 
 func (s *runs) byClaim(claimID string) *run {
@@ -124,6 +137,7 @@ func (s *runs) endClaim(claimID string) broker.Tag {
 	defer s.mu.Unlock()
 	b := s.claims[claimID]
 	delete(s.claims, claimID)
+	s.signal()
 	return b.tag
 }
 

@@ -174,6 +174,9 @@ func (a *Agent) mayTake() string {
 
 // trouble is mayTake but for what operators have drained.
 func (a *Agent) trouble() string {
+	if why := a.parting.reason(); why != "" {
+		return why
+	}
 	if why := a.reach.trouble(); why != "" {
 		return "the ledger is out of reach: " + why
 	}

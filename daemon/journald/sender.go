@@ -53,30 +53,35 @@ func New(path string, fixed ...Field) *Sender {
 func (s *Sender) Send(entry []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || (!s.after.IsZero() && time.Now().Before(s.after)) {
-		return s.drop(1)
+	if s.try(entry) {
+		return true
 	}
-	if s.unsaid > 0 && !s.sayGap() {
-		return s.drop(1)
-	}
-	if !s.offer(entry) {
-		return s.drop(1)
-	}
-	return true
+	s.dropped++
+	s.unsaid++
+	return false
 }
 
-// Drop counts n entries that the caller did not offer at all, so that the gap
-// is told of.
+// Offer is Send, but what is not taken is not counted: the caller offers it again,
+// or calls Drop.
+func (s *Sender) Offer(entry []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.try(entry)
+}
+
+// Drop counts n entries that the caller gave up, so that the gap is told of.
 func (s *Sender) Drop(n uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drop(n)
-}
-
-func (s *Sender) drop(n uint64) bool {
 	s.dropped += n
 	s.unsaid += n
-	return false
+}
+
+func (s *Sender) try(entry []byte) bool {
+	if s.closed || (!s.after.IsZero() && time.Now().Before(s.after)) {
+		return false
+	}
+	return (s.unsaid == 0 || s.sayGap()) && s.offer(entry)
 }
 
 // Dropped returns how many entries were not taken so far.

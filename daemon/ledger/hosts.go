@@ -204,6 +204,28 @@ func (l *Ledger) EndSession(ctx context.Context, host, session string, renewSeq 
 	return nil
 }
 
+// CloseSession ends a host's own session, under which it runs nothing any more.
+// A repetition after an unknown outcome is recognised, as is a renewal of its own
+// whose outcome it did not learn. One that is over already is no error.
+func (l *Ledger) CloseSession(ctx context.Context, host, session string, renewSeq int64) error {
+	err := l.EndSession(ctx, host, session, renewSeq, Closed, host)
+	if err == nil {
+		return nil
+	}
+	now, readErr := l.Host(ctx, host)
+	switch {
+	case errors.Is(readErr, ErrNotFound):
+		return nil
+	case readErr != nil:
+		return fmt.Errorf("close session %s: %w", session, errors.Join(err, readErr))
+	case now.Session.ID != session || now.Session.State != Live:
+		return nil
+	case now.Session.RenewSeq == renewSeq:
+		return err // it did not take effect
+	}
+	return l.EndSession(ctx, host, session, now.Session.RenewSeq, Closed, host)
+}
+
 // LiveSessions returns the IDs of all live sessions. A job is taken over only
 // if it was read before this list: its session is then known to be over, not
 // yet to come.

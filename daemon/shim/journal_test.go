@@ -95,6 +95,47 @@ func TestForwarder(t *testing.T) {
 		}
 		t.Logf("%d of %d lines were taken, in %s", arrived, lines, took)
 	})
+	t.Run("BurstIsKeptUntilItIsRead", func(t *testing.T) {
+		f, r := forwardTo(t)
+		f.hope = time.Hour // however busy the machine is
+		var text []byte
+		const lines = 200
+		for i := range lines {
+			text = fmt.Appendf(text, "line %d\n", i)
+		}
+		f.take(text)
+		for i := range lines {
+			if got := r.Next(t)["MESSAGE"]; got != fmt.Sprintf("line %d", i) {
+				t.Fatalf("line %d is %q", i, got)
+			}
+		}
+		if dropped := f.end(); dropped != 0 {
+			t.Errorf("%d lines were dropped", dropped)
+		}
+	})
+	t.Run("BacklogIsBoundedAndTheGapComesAfterIt", func(t *testing.T) {
+		f, r := forwardTo(t)
+		f.hope = time.Hour
+		long := strings.Repeat("x", 10_000)
+		const lines = 60 // more than the socket and the backlog hold
+		for i := range lines {
+			f.take(fmt.Appendf(nil, "%d %s\n", i, long))
+		}
+		f.mu.Lock()
+		kept, skipped := f.kept, f.skipped
+		f.mu.Unlock()
+		if kept > backlogBytesMax || skipped == 0 {
+			t.Fatalf("%d bytes are kept, %d lines were dropped", kept, skipped)
+		}
+		for i := range lines - int(skipped) {
+			if got := r.Next(t)["MESSAGE"]; !strings.HasPrefix(got, fmt.Sprint(i, " x")) {
+				t.Fatalf("line %d is %.20q", i, got)
+			}
+		}
+		if dropped := f.end(); dropped != int64(skipped) || r.Next(t)["GPUQ_MISSING"] != fmt.Sprint(skipped) {
+			t.Errorf("%d lines were dropped, want %d, told of at their place", dropped, skipped)
+		}
+	})
 	t.Run("FloodIsCountedAndNotOffered", func(t *testing.T) {
 		f, r := forwardTo(t)
 		f.tokens, f.filled = 2, time.Now().Add(time.Hour) // no refill meanwhile

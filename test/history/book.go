@@ -14,6 +14,8 @@ type book struct {
 	traces []*trace // in the order of their first events
 	pauses []pause
 	drains []drain
+	// releases are the sessions that their own hosts released.
+	releases []fact
 	last   time.Time // the end of the observation
 
 	size      int    // number of events
@@ -123,6 +125,8 @@ func (b *book) note(f fact) {
 	case Undrained:
 		b.calm = f.At
 		b.undrain(f)
+	case SessionReleased:
+		b.releases = append(b.releases, f)
 	case Paused:
 		b.pauses = append(b.pauses, pause{host: f.Host, from: f.At, open: true})
 	case Resumed:

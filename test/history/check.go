@@ -53,6 +53,8 @@ const (
 	// StartedDrained: a payload began on what its host knew to be drained when it
 	// claimed the job.
 	StartedDrained Invariant = "started_drained"
+	// ReleasedRunning: a host released its session while a payload ran on it.
+	ReleasedRunning Invariant = "released_running"
 	// Overcharged: a job paid for an attempt that was taken from it.
 	Overcharged Invariant = "overcharged"
 	// ResultDiffers: the stored result is not what the payload's witness saw.
@@ -69,7 +71,7 @@ const (
 // Invariants lists them all.
 var Invariants = []Invariant{
 	Lost, RolledBack, TwoEnds, CommittedTwice, StaleCommit, FenceBroken, IllegalTransition, Overlap, DeviceShared,
-	UnjustifiedAck, TooManyExecutions, BeganTwice, BeganUnclaimed, RanAfterEnd, StartedHeld, StartedDrained, Overcharged, ResultDiffers, NeedlessRepublish,
+	UnjustifiedAck, TooManyExecutions, BeganTwice, BeganUnclaimed, RanAfterEnd, StartedHeld, StartedDrained, ReleasedRunning, Overcharged, ResultDiffers, NeedlessRepublish,
 	LeftOver, SlowRecovery,
 }
 
@@ -166,6 +168,7 @@ func Check(events []Event, end End, rules Rules) []Violation {
 		b.ranAfterEnd(t)
 		b.startedHeld(t)
 		b.startedDrained(t)
+		b.releasedRunning(t)
 		b.overcharged(t)
 		b.resultDiffers(t)
 		b.needlessRepublish(t)

@@ -65,6 +65,9 @@ const (
 	Learnt Kind = "learnt"
 	// Undrained: the ledger has no such drain any more. Devices as of Drained.
 	Undrained Kind = "undrained"
+	// SessionReleased: the ledger has the session of the host closed by the host
+	// itself: whatever the session held is free for others.
+	SessionReleased Kind = "session_released"
 	// Paused: the host itself stood still from here (SIGSTOP of all, a suspended
 	// machine), until Resumed.
 	Paused  Kind = "paused"

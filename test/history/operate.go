@@ -90,6 +90,20 @@ func (b *book) startedDrained(t *trace) {
 	}
 }
 
+// releasedRunning: a session that is released holds nothing that runs. A host has
+// one at a time, and begins none before all of the last is gone, so nothing at all
+// may run there.
+func (b *book) releasedRunning(t *trace) {
+	for _, r := range t.runs {
+		for _, f := range b.releases {
+			if f.Host == r.began.Host && during(r.began, r.finished, f.pos) {
+				b.report(ReleasedRunning, t, f.Host, []*Event{r.began.Event, f.Event, r.finished.Event},
+					"%s released its session while attempt %d ran there", f.Host, r.began.Attempt)
+			}
+		}
+	}
+}
+
 // overcharged: of its own attempts a job pays with those alone that the history
 // says it failed, and not with one that was ended under a drain.
 func (b *book) overcharged(t *trace) {

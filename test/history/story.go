@@ -71,6 +71,8 @@ func tell(e *Event) string {
 		return "*** fault: " + e.Class + when(e.Reason != "", ": "+e.Reason) + when(e.Reason == "" && e.Host != "", " on "+e.Host)
 	case Healed:
 		return "*** nothing is broken any more"
+	case SessionReleased:
+		return fmt.Sprintf("*** %s has released its session", e.Host)
 	case Paused:
 		return fmt.Sprintf("*** %s stands still", e.Host)
 	case Resumed:

@@ -101,6 +101,7 @@ var allowed = map[string][]string{
 	"daemon/version":         {},
 	"daemon/runner/proctree": {},
 	"daemon/journald":        {},
+	"daemon/power":           {},
 
 	"daemon/config":         {"daemon/job"},
 	"daemon/broker":         {"daemon/health", "daemon/job"},
@@ -126,8 +127,8 @@ var allowed = map[string][]string{
 	"ctl":                     {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
 	"daemon": {
 		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device", "daemon/job",
-		"daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/runner",
-		"daemon/runner/systemd", "daemon/version",
+		"daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb", "daemon/ledger/sqlite", "daemon/power",
+		"daemon/runner", "daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"sync"
 	"time"
 
+	"gpuqd/daemon/agent"
 	"gpuqd/test/history"
 	"gpuqd/test/sim/world"
 )
@@ -81,6 +83,12 @@ func (s *site) cause(f Fault) (mend func()) {
 	switch f.Kind {
 	case KillDaemon, StopDaemon, FreezeDaemon, CrashHost, FreezeHost, FreezeShims, LateShim:
 		return s.causeOnHost(f, s.host(f.Host))
+	case ShutDown:
+		return s.shutDown(s.host(f.Host))
+	case CallOff:
+		h := s.host(f.Host)
+		h.tell(agent.Shutdown{Down: true, Within: shutDownWithin, By: "the plan"})
+		return func() { h.tell(agent.Shutdown{}) }
 	case KillShim, KillTree, FullDisk, SlowDisk:
 		return s.causeOnDisk(f, s.host(f.Host))
 	case StepClock:
@@ -143,6 +151,34 @@ func (s *site) causeOnHost(f Fault, h *host) (mend func()) {
 	name := map[FaultKind]string{FreezeDaemon: "gpuqd", FreezeShims: "shim", FreezeHost: ""}[f.Kind]
 	h.host.Freeze(name)
 	return func() { h.host.Thaw(name) }
+}
+
+// shutDown lets a host go down as logind does: its daemon is told, and has a while
+// to get ready. Who is not there to be told, or stands still, keeps nobody.
+func (s *site) shutDown(h *host) (mend func()) {
+	ready := make(chan struct{})
+	h.tell(agent.Shutdown{Down: true, Within: shutDownWithin, By: "the plan", Done: sync.OnceFunc(func() { close(ready) })})
+	off := make(chan struct{})
+	s.work.Go(func() {
+		defer close(off)
+		timer := time.NewTimer(shutDownWithin)
+		defer timer.Stop()
+		select {
+		case <-ready:
+		case <-timer.C:
+		case <-s.over.Done():
+			return
+		}
+		h.keepDown()
+		h.host.Crash()
+	})
+	return func() { // later than shutDownWithin
+		<-off
+		if s.over.Err() == nil {
+			h.host.Boot()
+			h.letUp()
+		}
+	}
 }
 
 func (s *site) causeOnDisk(f Fault, h *host) (mend func()) {

@@ -66,6 +66,13 @@ func (h *host) running() (d *daemon) {
 	return d
 }
 
+// tell says something of the host to its daemon, if one runs.
+func (h *host) tell(word agent.Shutdown) {
+	if d := h.running(); d != nil {
+		d.words <- word
+	}
+}
+
 // supervise keeps a daemon running until the history ends.
 func (h *host) supervise() {
 	for h.mayStart() {
@@ -100,6 +107,7 @@ type daemon struct {
 	process *world.Process
 	agent   *agent.Agent
 	stop    context.CancelFunc // as SIGTERM does
+	words   chan agent.Shutdown
 	over    chan struct{}      // closed when it has ended
 }
 
@@ -107,7 +115,8 @@ type daemon struct {
 func (h *host) start() *daemon {
 	s := h.site
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &daemon{stop: cancel, over: make(chan struct{})}
+	// As many as a plan can say in a row; a signal that nobody reads waits.
+	d := &daemon{stop: cancel, over: make(chan struct{}), words: make(chan agent.Shutdown, 2*(faultsMax+1))}
 	d.process = h.host.Start("gpuqd", cancel)
 	h.runs++
 	devices := device.New(h.plan.Name, device.Simulated{Host: h.plan.Name, Count: h.plan.Devices}, nil)
@@ -117,7 +126,7 @@ func (h *host) start() *daemon {
 		Identity: agent.Identity{InstallID: "install-" + h.plan.Name, MachineID: "machine-" + h.plan.Name, BootID: h.host.BootID()},
 		Broker:   s.queue.Connect(d.process, "gpuqd"),
 		Done:     cache.NewClient(s.cache, d.process, 200*time.Millisecond), Devices: devices, Runner: h.disk.Open(d.process), Clock: h.host,
-		OpenLedger: books.open,
+		OpenLedger: books.open, Shutdown: d.words,
 		Jitter: func(wait string, most time.Duration) time.Duration {
 			return s.world.Between(0, most, h.plan.Name, wait, "jitter")
 		},

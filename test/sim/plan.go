@@ -127,6 +127,9 @@ const (
 	SlowDisk     FaultKind = "slow_disk"
 	StepClock    FaultKind = "step_clock"
 
+	ShutDown FaultKind = "shut_down" // told before, as logind does; down when it is ready, or at once after shutDownWithin; boots after For
+	CallOff  FaultKind = "call_off"  // a shutdown is told, and after For that it does not happen
+
 	CutWire    FaultKind = "cut_wire"    // between a host, or all, and a part
 	RefuseWire FaultKind = "refuse_wire" // the part's port is closed
 	FreezePart FaultKind = "freeze_part"
@@ -191,6 +194,9 @@ func NewPlan(seed uint64) Plan {
 		}
 	}
 	g.operate(&p)
+	if g.chance(0.25) { // last, so that what else a seed means stays
+		p.Faults = append(p.Faults, g.shutdown(p.Hosts, theme))
+	}
 	return p
 }
 
@@ -362,6 +368,27 @@ func (g generator) fault(hosts []Host, theme theme) Fault {
 		f.Host = anyone
 	}
 	if atStep[f.Kind] && g.chance(0.6) {
+		f.At, f.Step = 0, pick(g, theme.steps...)
+		f.Nth, f.After = 1+g.IntN(3), g.chance(0.5)
+	}
+	return f
+}
+
+// laterKinds are the kinds that are drawn apart from everyKind.
+var laterKinds = []FaultKind{ShutDown, CallOff}
+
+// shutDownWithin is how long a host waits for its daemon before it goes down: the
+// default of logind's InhibitDelayMaxSec.
+const shutDownWithin = 5 * time.Second
+
+func (g generator) shutdown(hosts []Host, theme theme) Fault {
+	f := Fault{Kind: pick(g, laterKinds...), Host: hosts[g.IntN(len(hosts))].Name, At: g.upTo(faultsWithin)}
+	if f.Kind == ShutDown {
+		f.For = g.between(shutDownWithin+time.Second, 40*time.Second)
+	} else {
+		f.For = g.upTo(8 * time.Second)
+	}
+	if g.chance(0.4) {
 		f.At, f.Step = 0, pick(g, theme.steps...)
 		f.Nth, f.After = 1+g.IntN(3), g.chance(0.5)
 	}

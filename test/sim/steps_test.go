@@ -43,6 +43,16 @@ var stories = []Plan{
 			{Host: "host_2", Device: "0", Mode: "finish", Deadline: 5 * time.Second, At: 10 * time.Second, For: 15 * time.Second},
 		},
 	},
+	{
+		Jobs: []Job{
+			{At: time.Second, GPUs: 1, Run: 20 * time.Second, MaxAttempts: 1, Via: "host_1"},
+			{At: time.Second, GPUs: 1, Run: 20 * time.Second, MaxAttempts: 1, Via: "host_2"},
+		},
+		Faults: []Fault{
+			{Kind: ShutDown, Host: "host_1", At: 5 * time.Second, For: 12 * time.Second},
+			{Kind: CallOff, Host: "host_2", At: 25 * time.Second, For: 4 * time.Second},
+		},
+	},
 }
 
 func (p Plan) told(seed uint64) Plan {

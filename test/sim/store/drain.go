@@ -50,6 +50,16 @@ func (s *Server) recordDrain(before, after *state) {
 	}
 }
 
+// recordRelease records that a host released its own session; another's expiry is
+// no such thing. Within Do.
+func (s *Server) recordRelease(after *state) {
+	var h ledger.Host
+	mustDecode(after.text, &h)
+	if h.Session.State == ledger.Closed {
+		s.world.Record(history.Event{Kind: history.SessionReleased, Host: h.Name})
+	}
+}
+
 // recordLearnt records what a host learns from the answer to a renewal: drains
 // that are in the ledger still, when the answer comes.
 func (s *Server) recordLearnt(answer json.RawMessage) {

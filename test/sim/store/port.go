@@ -104,6 +104,9 @@ func (i *instant) update(w *write) (json.RawMessage, error) {
 	if i.server != nil && i.call.step == drainStep {
 		i.server.recordDrain(before, after)
 	}
+	if i.server != nil && i.call.step == endSessionStep {
+		i.server.recordRelease(after)
+	}
 	return after.text, nil
 }
 

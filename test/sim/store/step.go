@@ -34,6 +34,8 @@ func insertStep(c ledger.Collection) string {
 const (
 	renewStep = "ledger renew"
 	drainStep = "ledger drain"
+
+	endSessionStep = "ledger end session"
 )
 
 // updateStep names the step of the protocol that makes an update: see
@@ -54,7 +56,7 @@ func updateStep(c ledger.Collection, when []ledger.Cond, u ledger.Update) string
 	case c == ledger.Hosts && has("session.renew_seq"):
 		return renewStep
 	case c == ledger.Hosts && has("session.state"):
-		return "ledger end session"
+		return endSessionStep
 	case c == ledger.Meta:
 		return "ledger probe"
 	}
