@@ -54,6 +54,13 @@ func newSite(l *lab.Lab, names []string) *site {
 
 // install makes the site: services, and gpuqd on gpu1 to gpu3.
 func (s *site) install(ctx context.Context) error {
+	// First of all, in a lab that is kept: a daemon of an earlier run would put its
+	// session into the new ledger.
+	for _, h := range s.gpus {
+		if err := h.clean(ctx); err != nil {
+			return fmt.Errorf("clean %s: %w", h.role, err)
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	services := make(chan struct{})
 	built := make(chan struct{})

@@ -62,7 +62,7 @@ func TestJobHasAUnitInTheSliceOfItsAccount(t *testing.T) {
 	if slice < 0 || unit < slice || command < unit {
 		t.Errorf("systemd-cgls shows no %s with the job's command in gpuq-%s.slice:\n%s", unitOf(id), person, tree)
 	}
-	for name, want := range map[string]string{"Slice": "gpuq-" + person + ".slice", "ActiveState": "active", "DevicePolicy": "closed", "KillMode": "control-group"} {
+	for name, want := range map[string]string{"Slice": "gpuq-" + person + ".slice", "ActiveState": "active", "DevicePolicy": "closed"} {
 		if got := h.property(t, unitOf(id), name); got != want {
 			t.Errorf("%s of the job's unit is %q, want %q", name, got, want)
 		}
