@@ -79,17 +79,17 @@ func (h *host) waitFrozen(t *testing.T, id job.ID) {
 // job's unit.
 func (h *host) freezer(t *testing.T, id job.ID) string {
 	t.Helper()
-	return h.output(t, "%s", strings.NewReplacer("JOB", string(id), "PAYLOAD", payload).Replace(`
+	return h.output(t, "%s", strings.NewReplacer("{job}", string(id), "{payload}", payload).Replace(`
 pid=
 for p in /proc/[0-9]*; do
-	[ "$(readlink $p/exe 2>/dev/null)" = PAYLOAD ] && grep -qz GPUQ_JOB_ID=JOB $p/environ && pid=${p#/proc/}
+	[ "$(readlink $p/exe 2>/dev/null)" = {payload} ] && grep -qz GPUQ_JOB_ID={job} $p/environ && pid=${p#/proc/}
 done
 [ -n "$pid" ] || { echo gone; exit; }
 own=$(sed -n 's/^0:://p' /proc/$pid/cgroup)
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-	case $own in */gpuqd-job-JOB.service*) ;; *) echo "outside of its unit, in $own"; exit ;; esac
+	case $own in */gpuqd-job-{job}.service*) ;; *) echo "outside of its unit, in $own"; exit ;; esac
 	while [ "$own" != / ]; do
-		case $own in */gpuqd-job-JOB.service*) ;; *) break ;; esac
+		case $own in */gpuqd-job-{job}.service*) ;; *) break ;; esac
 		grep -q 'frozen 1' "/sys/fs/cgroup$own/cgroup.events" && echo frozen && exit
 		own=$(dirname "$own")
 	done

@@ -233,6 +233,12 @@ func (s *site) settle(t *testing.T) {
 		if err := h.Start(ctx); err != nil {
 			t.Errorf("start %s again: %v", h.role, err)
 		}
+		if !t.Failed() {
+			continue // it has put all back itself
+		}
+		if _, err := h.Output(ctx, "systemctl start systemd-journald; systemctl kill --kill-whom=main --signal=CONT gpuqd; systemctl start gpuqd"); err != nil {
+			t.Errorf("start gpuqd on %s again: %v", h.role, err)
+		}
 	}
 	s.endJobs(t)
 	for _, h := range s.all() {
