@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"gpuqd/daemon/account"
@@ -33,13 +36,27 @@ func newStarter(ctx context.Context, cfg *config.Config) (runner.Starter, accoun
 	if err != nil {
 		return nil, nil, err
 	}
-	// The jobs' accounts pass through it on the way to their directories; what is
-	// private in it says so itself.
-	if err := os.Chmod(cfg.Host.StateDir, 0o711); err != nil {
-		return nil, nil, fmt.Errorf("let the jobs' accounts pass through host.state_dir: %w", err)
+	if err := openWay(cfg.Host.StateDir, r.WorkRoot); err != nil {
+		return nil, nil, errors.Join(err, starter.Close())
 	}
 	who := account.New(account.Rules{Accounts: r.Accounts, Default: r.AccountDefault, AllowRoot: r.AllowRoot})
 	return starter, who.Resolve, nil
+}
+
+// openWay lets the jobs' accounts pass through, not look into, gpuqd's own
+// directories above theirs, which the process starter makes for one user alone.
+// What is private in them says so itself. A work root elsewhere is the operator's.
+func openWay(state, workRoot string) error {
+	dirs := []string{state}
+	if workRoot == "" {
+		dirs = append(dirs, filepath.Join(state, "work"))
+	}
+	for _, dir := range dirs {
+		if err := os.Chmod(dir, 0o711); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("let the jobs' accounts pass through: %w", err)
+		}
+	}
+	return nil
 }
 
 // startedBySystemd reports whether this process is a service of the system's

@@ -207,11 +207,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	watched := func(name string, loop func(context.Context) error) {
 		ctx, end := a.follow(ctx, name)
-		group.Go(func() {
+		start(name, func(context.Context) error {
 			defer end()
-			if err := loop(ctx); err != nil && ctx.Err() == nil {
-				cancel(fmt.Errorf("%s: %w", name, err))
-			}
+			return loop(ctx)
 		})
 	}
 	start("control requests", a.serveControl)
@@ -312,7 +310,8 @@ func (a *Agent) leave(ctx context.Context) {
 		a.log.Info("daemon stopped; its attempts run on under their shims until the lease ends",
 			"attempts", a.runs.len(), "duration_seconds", left.Seconds())
 		a.tellLast(stoppedLine(a.runs.len(), a.clock.Now().Add(left), a.cfg.Lease.OnLoss))
-	} else {
+	}
+	if a.lease.current() == "" {
 		a.tellLast("stopped before its start was over; jobs were left alone")
 	}
 	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
@@ -409,82 +408,4 @@ func (a *Agent) wakeUp() {
 	case a.wake <- struct{}{}:
 	default:
 	}
-}
-
-// reach is whether the ledger answers. While it does not, nothing is taken, and
-// intake is left to daemons that reach it.
-type reach struct {
-	mu  sync.Mutex // held over Pause and Resume, so that they keep their order
-	why string     // "" while it answers
-}
-
-func (r *reach) trouble() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.why
-}
-
-// ledgerFailed notes that the ledger is out of reach, until the probe succeeds.
-func (a *Agent) ledgerFailed(err error) {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return
-	}
-	a.reach.mu.Lock()
-	defer a.reach.mu.Unlock()
-	if a.reach.why == "" {
-		a.log.Warn("ledger is out of reach; taking no work until it answers", "err", err)
-		a.broker.PauseSubmit()
-	}
-	a.reach.why = err.Error()
-}
-
-// ledgerFailedIn is ledgerFailed for a caller whose own time may have run out:
-// that says nothing of the ledger.
-func (a *Agent) ledgerFailedIn(ctx context.Context, err error) {
-	if ctx.Err() == nil {
-		a.ledgerFailed(err)
-	}
-}
-
-// probeInterval is how often a ledger that failed is asked whether it is back.
-const probeInterval = time.Second
-
-func (a *Agent) probeLoop(ctx context.Context) error {
-	return a.every(ctx, "probe", probeInterval, func(ctx context.Context) {
-		if a.reach.trouble() == "" || a.ledger.Probe(ctx, a.now()) != nil {
-			return
-		}
-		a.reach.mu.Lock()
-		defer a.reach.mu.Unlock()
-		a.reach.why = ""
-		a.log.Info("ledger answers again")
-		a.broker.ResumeSubmit()
-		a.wakeUp()
-	})
-}
-
-// holdOff keeps a host from taking work for a while, with the reason.
-type holdOff struct {
-	mu     sync.Mutex
-	until  time.Time
-	reason string
-}
-
-// holdOffTime is how long a host that could not start an attempt takes none.
-const holdOffTime = 15 * time.Second
-
-func (h *holdOff) set(now time.Time, reason string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.until, h.reason = now.Add(holdOffTime), reason
-}
-
-// why returns the reason while it holds, else "".
-func (h *holdOff) why(now time.Time) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if now.Before(h.until) {
-		return h.reason
-	}
-	return ""
 }

@@ -2,6 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
 	"time"
 
 	"gpuqd/daemon/health"
@@ -29,15 +33,21 @@ const clockAdvice = "run a time service on every host (chrony or systemd-timesyn
 // examineClock looks at this host's clocks, and at its wall clock beside those
 // of the others as they are in the ledger.
 func (a *Agent) examineClock(ctx context.Context) []health.Check {
-	return append([]health.Check{examineKernelClock(), examineBootClock()}, a.examineRenewals(ctx)...)
+	return append([]health.Check{examineKernelClock(ctx), examineBootClock()}, a.examineRenewals(ctx)...)
 }
 
 // examineKernelClock asks the kernel whether something disciplines its clock.
 //
-// Source: adjtimex(2).
-func examineKernelClock() health.Check {
+// Source: adjtimex(2). The sandbox of gpuqd.service refuses it (ProtectClock=), though
+// it only reads; systemd-timedated asks for whoever may not.
+func examineKernelClock(ctx context.Context) health.Check {
 	var t unix.Timex // modes 0: it only reads
 	state, err := unix.Adjtimex(&t)
+	if errors.Is(err, unix.EPERM) {
+		ctx, cancel := context.WithTimeout(ctx, timedateTimeout)
+		defer cancel()
+		return judgeTimedate(exec.CommandContext(ctx, "timedatectl", "show", "--property=NTPSynchronized", "--value").Output())
+	}
 	if err != nil {
 		return health.Bad(checkSynchronised, health.Unknown, "by hand: timedatectl, or chronyc tracking", "the kernel does not say: %v", err)
 	}
@@ -46,6 +56,22 @@ func examineKernelClock() health.Check {
 		return health.Bad(checkSynchronised, health.Warn, clockAdvice, "the kernel says that nothing keeps its clock to the time")
 	}
 	return health.Good(checkSynchronised, "the kernel says so, to within %s", health.Figure(time.Duration(t.Maxerror)*time.Microsecond))
+}
+
+// timedateTimeout bounds the question to systemd-timedated, which may have to start.
+const timedateTimeout = 5 * time.Second
+
+// judgeTimedate judges what timedatectl answered, or could not.
+func judgeTimedate(answer []byte, err error) health.Check {
+	switch said := strings.TrimSpace(string(answer)); {
+	case err == nil && said == "yes":
+		return health.Good(checkSynchronised, "systemd-timedated says so")
+	case err == nil && said == "no":
+		return health.Bad(checkSynchronised, health.Warn, clockAdvice, "systemd-timedated says that nothing keeps the kernel's clock to the time")
+	case err == nil:
+		err = fmt.Errorf("it says %q", said)
+	}
+	return health.Bad(checkSynchronised, health.Unknown, "by hand: timedatectl, or chronyc tracking", "the kernel may not be asked, and systemd-timedated does not say: %v", err)
 }
 
 // examineBootClock looks at the clock that leases are kept by. It goes on while

@@ -365,3 +365,21 @@ func TestOffsetIsWithinItsBound(t *testing.T) {
 		}
 	}
 }
+
+// Where the kernel may not be asked, as in the unit's sandbox, timedated is.
+func TestDoctorJudgesWhatTimedateSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer string
+		err    error
+		want   health.State
+	}{
+		"Yes":   {"yes\n", nil, health.OK},
+		"No":    {"no\n", nil, health.Warn},
+		"Else":  {"maybe\n", nil, health.Unknown},
+		"Error": {"yes\n", errors.New("no bus"), health.Unknown},
+	} {
+		if got := judgeTimedate([]byte(c.answer), c.err); got.State != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

@@ -83,18 +83,31 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// The stacks of what may be stuck come first, and the whole is bounded.
-func TestStacksOfLoopsComeFirst(t *testing.T) {
+// The stack of what is stuck comes first, and the whole is bounded.
+func TestStackOfTheStuckLoopComesFirst(t *testing.T) {
 	stop := make(chan struct{})
+	go otherLoop(stop)
 	go stuckLoop(stop)
 	defer close(stop)
-	for !strings.Contains(stacks(1<<20), "stuckLoop(") {
-		time.Sleep(time.Millisecond) // until it has begun
+	both := func() bool {
+		text := stacks("stuckLoop", 1<<20)
+		return strings.Contains(text, "stuckLoop(") && strings.Contains(text, "otherLoop(")
 	}
-	text := stacks(4 << 10)
-	if first, _, _ := strings.Cut(text, "\n\n"); !strings.Contains(first, "stuckLoop(") || len(text) > 4<<10+3 {
+	for !both() {
+		time.Sleep(time.Millisecond) // until they have begun
+	}
+	const most = 1 << 10
+	text := stacks("stuckLoop", most)
+	if first, _, _ := strings.Cut(text, "\n\n"); !strings.Contains(first, "stuckLoop(") || len(text) > most+3 {
 		t.Errorf("%d bytes, first:\n%s", len(text), first)
+	}
+	for _, name := range []string{loopStart, loopLease, loopWatch, loopTake, loopDrain, loopSweep, loopProbe, loopIntake, loopDeadLetters} {
+		if loopCode[name] == "" {
+			t.Errorf("the stack of loop %s is not known", name)
+		}
 	}
 }
 
 func stuckLoop(stop chan struct{}) { <-stop }
+
+func otherLoop(stop chan struct{}) { <-stop }

@@ -100,24 +100,33 @@ func (a *Agent) reportStuck(late []stuck) {
 			"step", one.name, "duration_seconds", one.silence.Seconds(), "reason",
 			fmt.Sprintf("no sign of it since %s, more than %s before the next is not right", a.clock.Now().Add(-one.silence).UTC().Format(time.RFC3339), one.allowance))
 	}
-	a.log.Error("goroutines of the stuck daemon", "stack", stacks(stackBytesMax))
+	a.log.Error("goroutines of the stuck daemon", "stack", stacks(loopCode[late[0].name], stackBytesMax))
 }
 
-// stacks returns the stacks of the goroutines of this package, those of the loops
-// first; at most so many bytes.
-func stacks(most int) string {
+// loopCode names the function of each loop, as stacks show it.
+var loopCode = map[string]string{
+	loopStart: "enter", loopLease: "renewLoop", loopWatch: "watchLoop", loopTake: "takeLoop", loopDrain: "drainLoop",
+	loopSweep: "sweepLoop", loopProbe: "probeLoop", loopIntake: "takeIn", loopDeadLetters: "drainDead",
+}
+
+// stacks returns the stacks of all goroutines, at most so many bytes: first those in
+// a function of that name, then those of loops, then the rest of this package's. A
+// lock that the loop waits for is held by one of them.
+func stacks(function string, most int) string {
 	buf := make([]byte, 4<<20)
 	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 	rank := func(stack string) int {
 		switch {
 		case strings.Contains(stack, "agent.(*Agent).feed("):
-			return 3 // this one
-		case strings.Contains(stack, "Loop("), strings.Contains(stack, "agent.(*Agent).takeIn("):
+			return 4 // this one
+		case strings.Contains(stack, "."+function+"("), strings.Contains(stack, "."+function+"."):
 			return 0
-		case strings.Contains(stack, "/agent."):
+		case strings.Contains(stack, "Loop("):
 			return 1
+		case strings.Contains(stack, "/agent."):
+			return 2
 		}
-		return 2
+		return 3
 	}
 	slices.SortStableFunc(all, func(a, b string) int { return rank(a) - rank(b) })
 	text := strings.Join(all, "\n\n")

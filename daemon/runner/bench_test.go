@@ -3,6 +3,7 @@ package runner_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,8 +18,32 @@ import (
 
 // BenchmarkStart measures Begin and Start together, and how long after the begin
 // of both the command's own first work was done (date itself takes about 1 ms).
+// The starters take turns in one run, so that their ratio holds on any machine.
 func BenchmarkStart(tb *testing.B) {
-	b := runnertest.NewBench(tb, newProcessStarter)
+	tb.Run("process", func(tb *testing.B) { benchStart(tb, newProcessStarter) })
+	tb.Run("systemd", func(tb *testing.B) { benchStart(tb, newSystemdStarter) })
+	tb.Run("systemd-1000-ended", func(tb *testing.B) {
+		needSystemd(tb)
+		endedUnits(tb, 1000)
+		benchStart(tb, newSystemdStarter)
+	})
+}
+
+// endedUnits makes units that have ended and are still loaded, as those of other
+// programs are whose failures nobody has looked at.
+func endedUnits(tb *testing.B, n int) {
+	tb.Helper()
+	tb.Cleanup(func() { _ = exec.Command("systemctl", "stop", "gpuqd-bench-*.service").Run() })
+	for i := range n {
+		unit := fmt.Sprintf("--unit=gpuqd-bench-%d", i)
+		if out, err := exec.Command("systemd-run", "--quiet", "--no-block", "--property=RemainAfterExit=yes", unit, "/bin/true").CombinedOutput(); err != nil {
+			tb.Fatalf("%v: %s", err, out)
+		}
+	}
+}
+
+func benchStart(tb *testing.B, newStarter func(testing.TB) runner.Starter) {
+	b := runnertest.NewBench(tb, newStarter)
 	var began, first time.Duration
 	for tb.Loop() {
 		in := b.Intent("")
@@ -43,7 +68,6 @@ func BenchmarkStart(tb *testing.B) {
 	tb.ReportMetric(first.Seconds()*1e3/float64(tb.N), "ms-to-first-work/op")
 }
 
-// BenchmarkShimMemory reports what a shim that has run for some ticks holds.
 // What a job that does nothing costs: shim, its second stage and the command, from
 // the intent to the shim's end, one after the other. The processor time is that of
 // all of them, on however busy a machine.
@@ -90,6 +114,7 @@ func childrenCPU(b *runnertest.Bench) time.Duration {
 	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 }
 
+// BenchmarkShimMemory reports what a shim that has run for some ticks holds.
 func BenchmarkShimMemory(tb *testing.B) {
 	b := runnertest.NewBench(tb, newProcessStarter)
 	in := b.Intent("sleep 1000")

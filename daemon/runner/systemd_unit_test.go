@@ -303,6 +303,14 @@ func stoppedUnit(b *runnertest.Bench) {
 	if e := b.Wait(a); e.Class != job.ClassHostLost || e.StopReason != runner.StopShutdown || e.Lost || b.Size(saved) == 0 {
 		b.Errorf("got %+v, saved %d bytes", e, b.Size(saved))
 	}
+	// One that ends at its first signal must not seem to have ended by itself.
+	for range 5 {
+		a := b.Start(b.Intent("exec sleep 1000"))
+		systemctl(b, "stop", systemd.UnitName(a.Key().JobID))
+		if e := b.Wait(a); e.Class != job.ClassHostLost || e.StopReason != runner.StopShutdown || e.Lost {
+			b.Errorf("got %+v", e)
+		}
+	}
 }
 
 func collected(b *runnertest.Bench) {

@@ -72,10 +72,13 @@ func Self() (Process, error) {
 // that the host is. The sandbox of gpuqd.service has a /proc of its own, which in a
 // container shows the kernel's; so systemd, which sees the host's, passes the host's
 // on as a credential, and daemon and shims agree.
-var BootID = sync.OnceValues(func() (string, error) {
+var BootID = sync.OnceValues(func() (string, error) { return bootID(os.Getenv("CREDENTIALS_DIRECTORY")) })
+
+// bootID is BootID for a directory of credentials, "" for none.
+func bootID(credentials string) (string, error) {
 	path := "/proc/sys/kernel/random/boot_id"
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		if passed := filepath.Join(dir, "boot_id"); unix.Access(passed, unix.R_OK) == nil {
+	if credentials != "" {
+		if passed := filepath.Join(credentials, "boot_id"); unix.Access(passed, unix.R_OK) == nil {
 			path = passed
 		}
 	}
@@ -84,7 +87,7 @@ var BootID = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("read boot ID: %w", err)
 	}
 	return strings.TrimSpace(string(data)), nil
-})
+}
 
 // is reports whether p is the process, or zombie, that now has its PID.
 func (p Process) is() bool {
