@@ -64,9 +64,16 @@ func New() (*Lab, error) {
 		lock.Close()
 		return nil, fmt.Errorf("another lab of %s runs: wait until it is down: %w", cache, err)
 	}
+	if err := endEarlier(script, cache); err != nil {
+		lock.Close()
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "gpuq-lab-")
 	if err == nil {
 		err = os.Chmod(dir, 0o711) // the proxy for packages is another user
+	}
+	if err == nil {
+		err = os.WriteFile(currentPath(cache), []byte(dir), 0o644)
 	}
 	if err != nil {
 		lock.Close()
@@ -82,6 +89,32 @@ func New() (*Lab, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// currentPath names the directory of the lab that uses a cache, or of one that was
+// killed before it could end its hosts.
+func currentPath(cache string) string { return filepath.Join(cache, "current") }
+
+// endEarlier ends the hosts of a lab that could not do so itself. The lock says
+// that nobody uses it.
+func endEarlier(script, cache string) error {
+	dir, err := os.ReadFile(currentPath(cache))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for an earlier lab: %w", err)
+	}
+	if _, err := os.Stat(string(dir)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	earlier := &Lab{script: script, env: append(os.Environ(), "LAB_DIR="+string(dir), "LAB_CACHE="+cache)}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := earlier.run(ctx, nil, "down"); err != nil {
+		return fmt.Errorf("end the hosts of an earlier run: %w", err)
+	}
+	return nil
 }
 
 // Existing returns a lab that another program keeps: script answers to start,
