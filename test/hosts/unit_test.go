@@ -125,7 +125,7 @@ func TestJobOpensTheDeviceItWasGrantedAlone(t *testing.T) {
 	// What the test rests on: outside of a unit, this person opens both.
 	free := h.output(t, "runuser -u %[2]s -- env GPUQ_JOB_ID=control GPUQ_ATTEMPT=1 %[3]s %[4]s; cat %[1]s/control.1; rm %[1]s/control.1",
 		witness.Dir, person, payload, both)
-	if strings.Count(free, `"opened"`) != 2 {
+	if strings.Count(free, `:"opened"`) != 2 {
 		t.Fatalf("the files cannot both be opened without gpuqd: %s", free)
 	}
 	// Two jobs at one time have a device each, so each of the files is one's own.
