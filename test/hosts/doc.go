@@ -18,5 +18,6 @@
 //	GPUQ_HOSTS=1             run these tests: without it they are skipped
 //	GPUQ_LAB=DIR             use the running hosts of another lab: DIR/lab is its script, DIR/ssh_config that of ssh, DIR/hosts
 //	                         its hosts in the order svc gpu1 gpu2 gpu3 vm, by line
+//	GPUQ_HOSTS_DEBS=DIR      install packages that were built before: DIR/1.0.0/*.deb and DIR/1.1.0/*.deb
 //	GPUQ_LAB_CACHE=DIR       where base systems and Debian packages are kept, instead of /var/cache/gpuq-lab
 package hosts

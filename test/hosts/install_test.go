@@ -31,15 +31,10 @@ type built struct {
 	payload string
 }
 
-// build makes the packages in both versions, and the payload. GPUQ_HOSTS_DEBS
+// build makes the packages in both versions, and the payload, in dir. GPUQ_HOSTS_DEBS
 // names a directory that has them already, in a directory for each version.
-func build(ctx context.Context) (built, error) {
-	b := built{debs: map[string][]string{}}
-	dir, err := os.MkdirTemp("", "gpuq-hosts-")
-	if err != nil {
-		return b, err
-	}
-	b.payload = filepath.Join(dir, "gpuq-payload")
+func build(ctx context.Context, dir string) (built, error) {
+	b := built{debs: map[string][]string{}, payload: filepath.Join(dir, "gpuq-payload")}
 	if err := goBuild(ctx, "build", "-o", b.payload, "gpuqd/test/hosts/gpuq-payload"); err != nil {
 		return b, err
 	}

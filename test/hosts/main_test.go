@@ -39,6 +39,7 @@ var theSite struct {
 	sync.Once
 	mu   sync.Mutex
 	lab  *lab.Lab // guarded by mu
+	dir  string   // of what was built; guarded by mu
 	site *site
 	err  error
 }
@@ -50,7 +51,7 @@ func takeDown() error {
 		return nil
 	}
 	defer func() { theSite.lab = nil }()
-	return theSite.lab.Close()
+	return errors.Join(theSite.lab.Close(), os.RemoveAll(theSite.dir))
 }
 
 // setUpTimeout bounds the making of a site, base systems included, on two cores.
@@ -90,14 +91,18 @@ func setUp(ctx context.Context) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir, err := os.MkdirTemp("", "gpuq-hosts-")
 	theSite.mu.Lock()
-	theSite.lab = l
+	theSite.lab, theSite.dir = l, dir
 	theSite.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	if err := l.Up(ctx, lab.Container, names[:4]...); err != nil {
 		return nil, err
 	}
 	s := newSite(l, names)
-	return s, s.install(ctx)
+	return s, s.install(ctx, dir)
 }
 
 // hostNames are those of the site's hosts where the lab is our own.

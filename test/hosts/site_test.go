@@ -52,8 +52,9 @@ func newSite(l *lab.Lab, names []string) *site {
 	return s
 }
 
-// install makes the site: services, and gpuqd on gpu1 to gpu3.
-func (s *site) install(ctx context.Context) error {
+// install makes the site: services, and gpuqd on gpu1 to gpu3. What is built for
+// that goes into dir.
+func (s *site) install(ctx context.Context, dir string) error {
 	// First of all, in a lab that is kept: a daemon of an earlier run would put its
 	// session into the new ledger.
 	for _, h := range s.gpus {
@@ -70,7 +71,7 @@ func (s *site) install(ctx context.Context) error {
 	})
 	group.Go(func() (err error) {
 		defer close(built)
-		s.files, err = build(ctx)
+		s.files, err = build(ctx, dir)
 		return err
 	})
 	for _, h := range s.gpus {
