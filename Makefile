@@ -22,7 +22,8 @@ SEED ?= 0
 BENCH ?=
 # What make test runs: PKG=./daemon/job for one package.
 PKG ?= ./...
-
+# What make e2e runs: RUN=TestPowerCut for some of it.
+RUN ?= .
 
 # Tools of the checks, pinned in a module of their own.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
@@ -44,7 +45,7 @@ PROGRAMS := $(STATIC) bin/gpuqd-device
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9\/-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: deps build ## Install what is missing, build, start a cluster here, run the example (LEDGER=auto|sqlite|mongodb)
@@ -107,6 +108,15 @@ test: deps build ## Run all tests (PKG=./some/package for some)
 		echo "$(GO) test $$module"; \
 		(cd "$$module" && $(GO) test -count=1 -timeout $(TEST_TIMEOUT) ./...); \
 	done
+
+# Without a cached base system it takes some minutes more.
+.PHONY: e2e
+e2e: deps/hosts ## Boot Debian hosts and test gpuqd on them, as root, half an hour (RUN=TestPowerCut for some)
+	GPUQ_HOSTS=1 $(GO) test -count=1 -timeout 75m -v -run '$(RUN)' ./test/hosts
+
+.PHONY: deps/hosts
+deps/hosts:
+	@packaging/install-deps.sh hosts
 
 .PHONY: test/planted
 test/planted: ## Plant each known mistake in the agent, and see that the simulation catches it

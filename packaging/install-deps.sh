@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs the Debian packages that gpuqd's build, tests and `make up` need, as
 # far as they are missing. Services that come with them are neither started nor
-# enabled. Usage: install-deps.sh [--check] [packages]; --check installs nothing
-# and exits with 1 if something is missing; packages adds what make packages
-# needs: the linters are large.
+# enabled. Usage: install-deps.sh [--check] [packages] [hosts]; --check installs
+# nothing and exits with 1 if something is missing; packages adds what make
+# packages needs: the linters are large; hosts what make e2e boots hosts with.
 set -eu
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -45,6 +45,17 @@ rpmlint:rpmlint
 python3-magic:/usr/lib/python3/dist-packages/magic/__init__.py
 mandoc:mandoc
 groff-base:groff
+'
+wanted_for_hosts='
+mmdebstrap:mmdebstrap
+systemd-container:systemd-nspawn
+nftables:/usr/sbin/nft
+openssh-client:ssh
+apt-cacher-ng:/usr/sbin/apt-cacher-ng
+iproute2:ip
+e2fsprogs:/usr/sbin/mkfs.ext4
+procps:pgrep
+qemu-system-x86:qemu-system-x86_64
 '
 
 has() {
@@ -143,6 +154,7 @@ for argument; do
 	case $argument in
 	--check) check=1 ;;
 	packages) wanted=$wanted$wanted_for_packages ;;
+	hosts) wanted=$wanted$wanted_for_hosts ;;
 	*) die "unknown argument $argument" ;;
 	esac
 done

@@ -75,13 +75,15 @@ type Agent struct {
 	clock      Clock
 	accounts   func(ctx context.Context, submitter string) (*runner.Account, error) // nil: nobody in particular
 	openLedger func(context.Context) (*ledger.Ledger, error)
-	notify     func(state string)
-	managed    bool          // a service manager is told how this daemon fares
-	watchdog   time.Duration // 0: it does not wait for signs of life
-	shutdown   <-chan Shutdown
-	jitter     func(wait string, max time.Duration) time.Duration
-	log        *slog.Logger
-	metrics    *metrics
+	// predecessor is the watch of an earlier installation's session; start-up's alone.
+	predecessor *watcher
+	notify      func(state string)
+	managed     bool          // a service manager is told how this daemon fares
+	watchdog    time.Duration // 0: it does not wait for signs of life
+	shutdown    <-chan Shutdown
+	jitter      func(wait string, max time.Duration) time.Duration
+	log         *slog.Logger
+	metrics     *metrics
 
 	opened   chan struct{}  // closed when the two ledgers are set
 	ledger   *ledger.Ledger // of everything but the lease

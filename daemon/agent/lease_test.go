@@ -280,6 +280,42 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("shims read %+v, want %+v; %s left", got, want, b.lease.left())
 		}
 	})
+	t.Run("EarlierInstallationsSessionIsExpiredByItsSuccessor", func(t *testing.T) {
+		b := newLeaseBench(t)
+		if err := b.openSession(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		old := b.lease.current()
+		next := New(Options{
+			Config: b.cfg, Identity: Identity{InstallID: "i2", MachineID: "m", BootID: "b"}, Clock: b.clock,
+			Devices: b.devices, Runner: Disk{Journal: b.journal},
+		})
+		next.ledger, next.renewals = b.ledger, b.renewals
+		step := leaseTTL / 4
+		refused := func() bool { return errors.Is(next.reconcile(t.Context()), ledger.ErrForeign) }
+		if !refused() {
+			t.Fatal("it starts beside a live session of another installation")
+		}
+		b.clock.pass(step)
+		if err := b.renewOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for waited := time.Duration(0); waited <= leaseTTL; waited += step { // it lives: that was one renewal
+			if !refused() {
+				t.Fatalf("it starts %s after the renewal", waited)
+			}
+			b.clock.pass(step)
+		}
+		for range 3 {
+			if !refused() {
+				break
+			}
+			b.clock.pass(step)
+		}
+		if now := next.lease.current(); now == "" || now == old {
+			t.Errorf("long after the last renewal its session is %q, the earlier one's was %q", now, old)
+		}
+	})
 	t.Run("ExpiredSessionIsReplacedAndItsShimsAreTold", func(t *testing.T) {
 		b := newLeaseBench(t)
 		if err := b.openSession(t.Context(), false); err != nil {

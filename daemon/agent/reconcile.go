@@ -38,7 +38,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	own := host.Session.State == ledger.Live
 	if own && (host.InstallID != a.identity.InstallID || host.MachineID != a.identity.MachineID) {
 		// Before anything is adopted: this may be a copy of the state directory.
-		return a.foreign(host)
+		return a.outlast(ctx, host)
 	}
 	rebooted := host.BootID != a.identity.BootID
 	for _, attempt := range attempts {
@@ -63,6 +63,20 @@ func (a *Agent) reconcile(ctx context.Context) error {
 		return a.carryOn(ctx, host.Session)
 	}
 	return a.beginSession(ctx, rebooted)
+}
+
+// outlast refuses to start while another installation lives under this host's name,
+// and watches it meanwhile as every host does: where no other daemon is up, as on a
+// lone host that was installed anew, nobody else would ever expire its session.
+func (a *Agent) outlast(ctx context.Context, other *ledger.Host) error {
+	if a.predecessor == nil {
+		a.predecessor = newWatcher("", a.cfg.Lease) // the own name is the other's here
+	}
+	now := a.clock.Now()
+	for _, overdue := range a.predecessor.observe(now, now, []*ledger.Host{other}) {
+		a.expire(ctx, overdue) // the next turn reads what came of it
+	}
+	return a.foreign(other)
 }
 
 // onlyDamaged reports whether an error of List speaks of damaged entries alone.

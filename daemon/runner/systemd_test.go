@@ -11,8 +11,7 @@ import (
 )
 
 // needSystemd skips where systemd does not run the machine, or the test is not
-// root's. Such a host is made by shared/lab or any virtual machine; the tests run
-// there as
+// root's. make e2e runs these tests on such hosts; by hand, any virtual machine does:
 //
 //	GPUQD_TEST_SHIM=/path/of/gpuqd-shim ./runner.test -test.run Systemd
 func needSystemd(t testing.TB) {

@@ -62,7 +62,7 @@ func NewMongo(ctx context.Context, dir string, port int) (*Mongo, error) {
 		m.Process.Ready = m.readyGenuine
 		return m, nil
 	}
-	path, err := buildMongowire(ctx)
+	path, err := BuildMongowire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("build mongowire, since the PATH has no mongod: %w", err)
 	}

@@ -14,10 +14,10 @@ import (
 	"syscall"
 )
 
-// buildMongowire returns the program mongowire, built from its sources unless
+// BuildMongowire returns the program mongowire, built from its sources unless
 // the cache has it for these very sources and this Go. Any number of processes
 // may call it at once; one builds.
-func buildMongowire(ctx context.Context) (string, error) {
+func BuildMongowire(ctx context.Context) (string, error) {
 	source, err := mongowireSource()
 	if err != nil {
 		return "", err

@@ -55,7 +55,7 @@ func TestMongowireIsBuiltOnce(t *testing.T) {
 	for i := range paths {
 		callers.Go(func() {
 			var err error
-			if paths[i], err = buildMongowire(t.Context()); err != nil {
+			if paths[i], err = BuildMongowire(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})

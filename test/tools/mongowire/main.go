@@ -21,6 +21,7 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:27017", "loopback `address` to serve on")
+	anyAddress := flag.Bool("any-address", false, "serve on an address that other hosts reach: whoever does may read and write all")
 	dir := flag.String("dir", "", "`directory` of the databases; made if absent")
 	ungated := flag.Bool("ungated", false, "let requests race, to show that gpuqd refuses such a server")
 	flag.Parse()
@@ -28,7 +29,7 @@ func main() {
 	slog.SetDefault(log)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, *listen, *dir, *ungated, log); err != nil {
+	if err := run(ctx, *listen, *anyAddress, *dir, *ungated, log); err != nil {
 		fmt.Fprintln(os.Stderr, "mongowire:", err)
 		os.Exit(1)
 	}
@@ -36,8 +37,12 @@ func main() {
 
 // run serves until ctx ends. The order at the end matters: the gate first waits
 // for the request that is under way, so that its answer and its effect agree.
-func run(ctx context.Context, listen, dir string, ungated bool, log *slog.Logger) error {
-	gateListener, err := listenLoopback(listen)
+func run(ctx context.Context, listen string, anyAddress bool, dir string, ungated bool, log *slog.Logger) error {
+	serve := listenLoopback
+	if anyAddress {
+		serve = listenAnywhere
+	}
+	gateListener, err := serve(listen)
 	if err != nil {
 		return err
 	}
@@ -68,8 +73,12 @@ func run(ctx context.Context, listen, dir string, ungated bool, log *slog.Logger
 func listenLoopback(address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("--listen %q is no loopback address: give 127.0.0.1:PORT", address)
+		return nil, fmt.Errorf("--listen %q is no loopback address: give 127.0.0.1:PORT, or --any-address", address)
 	}
+	return listenAnywhere(address)
+}
+
+func listenAnywhere(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)

@@ -1,0 +1,75 @@
+package hosts
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPackageIsRemovedAndPurged(t *testing.T) {
+	s := need(t)
+	h := s.gpus[2]
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
+		defer cancel()
+		if err := s.installHost(ctx, h); err != nil {
+			t.Error(err)
+		}
+	})
+	id := s.submit(t, h, "--pool", h.role, "--", payload, "--until", stopFile(t))
+	s.waitRunning(t, id)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+
+	const apt = "DEBIAN_FRONTEND=noninteractive apt-get -y "
+	r, err := h.Run(ctx, apt+"remove gpuqd 2>&1")
+	if err != nil || r.Code == 0 || !strings.Contains(r.Stdout, "gpuqd: not removed: of its jobs, 1 run on this host") {
+		t.Errorf("a removal under a running job: exit code %d, %v:\n%s", r.Code, err, r.Stdout)
+	}
+	s.waitLines(t, h, id, lines(h.executions(t, id)))
+	h.output(t, "touch %s", stopFile(t))
+	s.expectUninterrupted(t, id)
+
+	h.output(t, "%s", apt+"remove gpuqd gpuqctl")
+	if out := h.output(t, "systemctl is-active gpuqd || true"); out == "active" {
+		t.Error("gpuqd is active after its removal")
+	}
+	if out := h.output(t, "ls /usr/sbin/gpuqd /usr/bin/gpuqctl /usr/lib/gpuqd /lib/systemd/system/gpuqd.service 2>/dev/null || true"); out != "" {
+		t.Errorf("files are left after the removal: %s", out)
+	}
+	h.output(t, "test -s /etc/gpuqd/gpuqd.toml && test -s /etc/gpuqd/broker.password && test -d /var/lib/gpuqd")
+
+	h.output(t, "%s", apt+"purge gpuqd gpuqctl")
+	if out := h.output(t, "ls -d /etc/gpuqd /var/lib/gpuqd /run/gpuqd 2>/dev/null || true"); out != "" {
+		t.Errorf("left after the purge: %s", out)
+	}
+	// An account's slice is systemd's own and goes with the boot; the drop-in is this
+	// test's.
+	if out := h.output(t, "systemctl list-unit-files --no-legend 'gpuq*' | grep -v transient; find /etc -name '*gpuq*' ! -name gpuqd.service.d"); out != "" {
+		t.Errorf("systemd or /etc still knows of gpuqd after the purge: %s", out)
+	}
+}
+
+func TestUnconfiguredHostIsNotStarted(t *testing.T) {
+	s := need(t)
+	h := s.gpus[2]
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
+		defer cancel()
+		if err := s.installHost(ctx, h); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := h.clean(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.installPackages(ctx, h, versionFirst); err != nil {
+		t.Fatal(err)
+	}
+	if out := h.output(t, "systemctl is-active gpuqd || true; systemctl is-enabled gpuqd || true"); out != "inactive\ndisabled" {
+		t.Errorf("gpuqd of a host without settings is %q, want inactive and disabled", out)
+	}
+}
