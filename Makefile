@@ -36,7 +36,7 @@ BUILD := $(GO) build -trimpath -buildvcs=$(VCS)
 
 SOURCES := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
 SCRIPTS := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run \
-	$(wildcard packaging/deb/* packaging/rpm/*.p*)
+	$(wildcard packaging/deb/* packaging/rpm/*)
 # Those with tests: nfpm's only pins a program.
 MODULES := $(sort $(dir $(wildcard test/tools/*/*_test.go)))
 

@@ -28,11 +28,25 @@ func newLogger(l config.Log, level *slog.LevelVar, stderr *os.File) (*slog.Logge
 			format = config.LogJournal
 		}
 	}
+	var sender *journald.Sender
+	var to slog.Handler
 	if format == config.LogJournal {
-		sender := journald.New(journald.Socket, journald.Field{Name: "SYSLOG_IDENTIFIER", Value: "gpuqd"})
-		return slog.New(handler.New(sender, level)), sender
+		sender = journald.New(journald.Socket, journald.Field{Name: "SYSLOG_IDENTIFIER", Value: "gpuqd"})
+		to = handler.New(sender, level)
+	} else {
+		to = lines(format, stderr, level)
 	}
-	return slog.New(lines(format, stderr, level)), nil
+	log := slog.New(to)
+	slog.SetDefault(log) // what libraries say through package log, too
+	return log, sender
+}
+
+func setLevel(level *slog.LevelVar, name string) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(name)); err != nil {
+		l = slog.LevelInfo // config.Load has refused anything else
+	}
+	level.Set(l)
 }
 
 func lines(format string, to io.Writer, level slog.Leveler) slog.Handler {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"strings"
@@ -30,6 +31,8 @@ func stream(t *testing.T) (stderr, journal *os.File, name string) {
 }
 
 func TestLogger(t *testing.T) {
+	before := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(before) })
 	t.Run("JournalStreamIsNeverWrittenTo", func(t *testing.T) {
 		stderr, journal, name := stream(t)
 		t.Setenv("JOURNAL_STREAM", name)
@@ -39,6 +42,7 @@ func TestLogger(t *testing.T) {
 		}
 		defer sender.Close()
 		log.Debug("one line", "attempt", 1)
+		stdlog.Print("a library says something")
 		_ = stderr.Close()
 		if text, err := io.ReadAll(journal); err != nil || len(text) > 0 {
 			t.Errorf("stderr has %q, %v", text, err)

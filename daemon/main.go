@@ -158,14 +158,6 @@ func serve(ctx context.Context, agent func(context.Context) error, parts ...func
 	return err
 }
 
-func setLevel(level *slog.LevelVar, name string) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(name)); err != nil {
-		l = slog.LevelInfo // config.Load has refused anything else
-	}
-	level.Set(l)
-}
-
 func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) (*broker.Client, error) {
 	tls, err := config.TLS(cfg.Broker.CAFile)
 	if err != nil {

@@ -1,21 +1,23 @@
 #!/bin/bash
 # Builds the packages gpuqd and gpuqctl, as .deb and as .rpm, into dist/. The
-# same commit gives the same bytes, in whatever directory and at whatever time:
-# all times are the commit's. The environment can set VERSION (with COMMIT and
-# SOURCE_DATE_EPOCH where there is no git: packaging/version.sh), MAINTAINER, and
-# another directory for the packages, OUT; PROGRAMS_CACHE has the programs
-# compiled with another cache than Go's usual one.
+# same commit gives the same bytes, with the same Go and gcc, in whatever
+# directory and at whatever time: all times are the commit's.
+#
+# The environment can set VERSION (with COMMIT and SOURCE_DATE_EPOCH where there
+# is no git: packaging/version.sh); MAINTAINER; another directory for the
+# packages, OUT; and another cache for the programs than Go's, PROGRAMS_CACHE.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
 export LC_ALL=C TZ=UTC
+export GOAMD64=v1 GOARM64=v8.0 # for every processor, whatever this machine's Go is set to
 
 say() { printf 'packages: %s\n' "$*" >&2; }
 
 assignments=$(packaging/version.sh)
 eval "$assignments"
 ARCH=$(go env GOARCH)
-MAINTAINER=${MAINTAINER:-gpuqd maintainers <maintainers@gpuqd.org>}
+MAINTAINER=${MAINTAINER:-gpuqd maintainers <maintainers@gpuqd.example>}
 export VERSION COMMIT DATE SOURCE_DATE_EPOCH ARCH MAINTAINER
 
 out=${OUT:-dist}

@@ -313,8 +313,11 @@ func (a *Agent) leave(ctx context.Context) {
 			"attempts", a.runs.len(), "duration_seconds", left.Seconds())
 		a.tellLast(stoppedLine(a.runs.len(), a.clock.Now().Add(left), a.cfg.Lease.OnLoss))
 	}
-	if a.lease.current() == "" {
+	switch {
+	case a.lease.current() == "":
 		a.tellLast("stopped before its start was over; jobs were left alone")
+	case a.lease.isClosed():
+		a.tellLast("stopped; the host goes down, and others have its jobs")
 	}
 	for _, l := range []*ledger.Ledger{a.ledger, a.renewals} {
 		if l != nil {

@@ -18,10 +18,11 @@ const (
 	MessageReleases      Bug = "message_releases"       // a message of a held job is taken for its release
 	DrainUnread          Bug = "drain_unread"           // a drain is believed when told, and not read from the ledger
 	DrainCharged         Bug = "drain_charged"          // what was ended for a drain is taken to have failed
+	ReleaseRunning       Bug = "release_running"        // a host that goes down releases its session while its attempts run
 )
 
 // Bugs lists them.
 var Bugs = []Bug{
 	AckBeforeCommit, AckAcrossGenerations, FenceFromRedis, TrustVanishedUnit, WallClockTakeover, DepthZeroIsEmpty,
-	DoneCacheOnRequeue, ReleaseUnrevoked, MessageReleases, DrainUnread, DrainCharged,
+	DoneCacheOnRequeue, ReleaseUnrevoked, MessageReleases, DrainUnread, DrainCharged, ReleaseRunning,
 }

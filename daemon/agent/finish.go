@@ -26,6 +26,7 @@ func (r *run) finish(ctx context.Context, exit *runner.Exit) {
 		return
 	}
 	r.a.metrics.countExit(exit)
+	r.a.noteShutdownOf(r, exit)
 	if !exit.StopReason.Commits() {
 		r.discard(ctx, string(exit.StopReason)+": "+exit.StopDetail)
 		return

@@ -122,6 +122,7 @@ func (l *lease) hasMargin() bool {
 func (a *Agent) renewLoop(ctx context.Context) error {
 	for {
 		tick := time.NewTimer(a.interval("renew", a.cfg.Lease.Renew.Std()))
+		beat(ctx)
 		switch {
 		case !a.lease.isClosed():
 			a.renewTurn(ctx)
@@ -132,7 +133,7 @@ func (a *Agent) renewLoop(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-tick.C:
 		case ask := <-a.parting.asks:
-			ask.answer()
+			ask.answer(ctx)
 		}
 		tick.Stop()
 		if ctx.Err() != nil {

@@ -354,7 +354,7 @@ func (r *run) intent() runner.Intent {
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
 		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID), Devices: r.devices,
-		DeviceNodes: r.a.devices.Nodes(r.devices),
+		DeviceNodes: r.a.devices.Nodes(r.devices, cfg.Runner.DeviceNodes),
 		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
 		TimeLimit:   spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,

@@ -71,12 +71,17 @@ func (p *parting) ask(ctx context.Context, step func(context.Context) error) err
 	}
 }
 
-func (s sessionAsk) answer() {
+// answer does what is asked for, under the context of the loop that does it, until
+// who asked gives up.
+func (s sessionAsk) answer(ctx context.Context) {
 	if s.step == nil {
 		s.done <- nil
 		return
 	}
-	s.done <- s.step(s.ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(s.ctx.Err()) })()
+	s.done <- s.step(ctx)
 }
 
 // shutdownLoop heeds what is said of the host. A later word ends what an earlier
@@ -154,6 +159,19 @@ func (a *Agent) goDown(ctx context.Context, word Shutdown) {
 	a.recordEvent(ctx, "release_session", "gpuqd", a.host, fmt.Sprintf("the host goes down: %s; session %s has nothing left", word.By, session))
 }
 
+// noteShutdownOf keeps this host from taking work for a while after somebody else
+// told a shim to end: so systemd begins, where it stops the system and logind was
+// not asked. This daemon's own turn comes when all attempts are gone; until then
+// it must not take back what it requeues.
+func (a *Agent) noteShutdownOf(r *run, exit *runner.Exit) {
+	if exit.StopReason != runner.StopShutdown || a.parting.reason() != "" || r.wish() != nil {
+		return
+	}
+	a.holdOff.set(a.clock.Now(), "an attempt was told that the host shuts down")
+	a.log.Warn("attempt was ended by a signal to its shim; taking no work for a while", "job_id", r.hold.JobID,
+		"attempt", r.number, "reason", exit.StopDetail, "duration_seconds", holdOffTime.Seconds())
+}
+
 // endAgain is how often an attempt that is still there is asked again to end: a
 // request may not have reached the disk.
 const endAgain = time.Second
@@ -175,7 +193,7 @@ func (a *Agent) endAll(ctx context.Context, word Shutdown) error {
 			}
 		}
 		idle, changed := a.runs.idle()
-		if idle {
+		if idle || bugged(ReleaseRunning) {
 			return nil
 		}
 		select {
@@ -206,7 +224,7 @@ func graceWithin(own, left time.Duration) time.Duration {
 // more. It belongs to the goroutine that renews.
 func (a *Agent) releaseSession(ctx context.Context) error {
 	session, seq, _ := a.lease.state()
-	if err := a.nothingHeld(ctx, session); err != nil {
+	if err := a.nothingHeld(ctx, session); err != nil && !bugged(ReleaseRunning) {
 		return err
 	}
 	// First here, then for all: a shim that came late would find its session over.

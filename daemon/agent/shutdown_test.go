@@ -217,6 +217,19 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("the session is %s, and nobody knows what runs", s.State)
 		}
 	})
+	t.Run("ShimThatIsToldBeforeTheDaemonKeepsItFromTaking", func(t *testing.T) {
+		b, ctx, _ := leaving(t)
+		r, s := b.attempt(t, ctx, true, time.Minute)
+		s.stops <- runner.Stop{Reason: runner.StopShutdown, Detail: "the shim received terminated"} // from systemd
+		wait.Until(t, "the job is queued again", func() bool { return b.stored(t, r.hold.JobID).State == job.Queued })
+		if why := b.mayTake(); why != "an attempt was told that the host shuts down" {
+			t.Errorf("it takes nothing because %q", why)
+		}
+		b.clock.pass(holdOffTime)
+		if why := b.mayTake(); why != "" {
+			t.Errorf("later it takes nothing because %q", why)
+		}
+	})
 	t.Run("ClaimMadeMeanwhileIsReleased", func(t *testing.T) {
 		b, ctx, _ := leaving(t)
 		b.parting.set("the host goes down: logind")

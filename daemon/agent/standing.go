@@ -120,7 +120,10 @@ func (a *Agent) tellLast(line string) {
 func (a *Agent) statusLine() string {
 	parts := []string{devicesLine(a.devices.Snapshot()), runningLine(a.runs.len())}
 	parts = append(parts, a.drainLines()...)
-	if left := a.lease.left(); a.lease.current() != "" && left < a.lease.ttl/2 {
+	if why := a.parting.reason(); why != "" {
+		parts = append(parts, why)
+	}
+	if left := a.lease.left(); a.lease.current() != "" && !a.lease.isClosed() && left < a.lease.ttl/2 {
 		parts = append(parts, leaseLine(left, a.cfg.Lease.OnLoss))
 	}
 	if missing := a.missing(); len(missing) > 0 {
@@ -215,7 +218,8 @@ func (a *Agent) missing() []string {
 	add("the broker", unhealthy(a.broker.Healthy()))
 	add("the done-cache", unhealthy(a.done.Healthy()))
 	add("the devices", a.devices.Problem())
-	if why := a.trouble(); a.ready.Load() && reached == "" && why != "" {
+	// That the host goes down is no lack; the line says it apart.
+	if why := a.trouble(); a.ready.Load() && reached == "" && why != "" && why != a.parting.reason() {
 		list = append(list, why)
 	}
 	return list

@@ -134,6 +134,8 @@ type Runner struct {
 	KeepLogsBytes int64        `toml:"keep_logs_bytes"` // of all attempts together; the oldest go first
 	JournalOutput bool         `toml:"journal_output"`  // also to journald, where the host has one
 
+	DeviceNodes []string `toml:"device_nodes"` // device files that every job may open; patterns of filepath.Match
+
 	// Whom jobs run as, where the starter is systemd.
 	Accounts       map[string]string `toml:"accounts"`        // local account by submitter, before all else
 	AccountDefault string            `toml:"account_default"` // of submitters without a local account; "" fails their jobs

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -209,6 +210,7 @@ func (d Device) check(v *checker) {
 
 func (r Runner) check(v *checker) {
 	v.oneOf("runner.starter", r.Starter, StarterAuto, StarterSystemd, StarterProcess)
+	r.checkNodes(v)
 	r.checkAccounts(v)
 	v.path("runner.shim", r.Shim, false)
 	v.path("runner.work_root", r.WorkRoot, true)
@@ -217,6 +219,16 @@ func (r Runner) check(v *checker) {
 	number(v, "runner.keep_logs_bytes", r.KeepLogsBytes, 64<<10, 1<<50)
 	if v.readable("runner.log_bytes_max", "runner.keep_logs_bytes") && r.KeepLogsBytes < r.LogBytesMax {
 		v.bad("runner.keep_logs_bytes", "%d is less than runner.log_bytes_max (%d), so one attempt's output could not be kept: raise it", r.KeepLogsBytes, r.LogBytesMax)
+	}
+}
+
+func (r Runner) checkNodes(v *checker) {
+	v.list("runner.device_nodes", r.DeviceNodes, 0, 64)
+	for _, pattern := range r.DeviceNodes {
+		v.path("runner.device_nodes", pattern, false)
+		if _, err := filepath.Match(pattern, ""); err != nil {
+			v.bad("runner.device_nodes", "%q is no pattern: close its brackets", pattern)
+		}
 	}
 }
 

@@ -113,6 +113,19 @@ func TestValidateRefuses(t *testing.T) {
 		{"device.simulated_model:", func(c *Config) { c.Device.SimulatedModel = "" }},
 		{"device.simulated_memory_bytes:", func(c *Config) { c.Device.SimulatedMemoryBytes = 0 }},
 		{"runner.starter: \"docker\" is none of", func(c *Config) { c.Runner.Starter = "docker" }},
+		{"device.simulated_nodes: \"gpu\" is no absolute path", func(c *Config) {
+			c.Device.Kind, c.Device.SimulatedCount, c.Device.SimulatedNodes = DeviceSim, 1, []string{"gpu"}
+		}},
+		{"device.simulated_nodes: it has 2 entries for 1 devices", func(c *Config) {
+			c.Device.Kind, c.Device.SimulatedCount, c.Device.SimulatedNodes = DeviceSim, 1, []string{"/dev/a", "/dev/b"}
+		}},
+		{"device.simulated_nodes: it is set, but device.kind is \"nvml\"", func(c *Config) { c.Device.SimulatedNodes = []string{"/dev/a"} }},
+		{"runner.device_nodes: \"fuse\" is no absolute path", func(c *Config) { c.Runner.DeviceNodes = []string{"fuse"} }},
+		{"runner.device_nodes: \"/dev/[\" is no pattern", func(c *Config) { c.Runner.DeviceNodes = []string{"/dev/["} }},
+		{"runner.accounts: \"a b\" is no name", func(c *Config) { c.Runner.Accounts = map[string]string{"a b": "x"} }},
+		{"runner.accounts: \"0\" is a number", func(c *Config) { c.Runner.Accounts = map[string]string{"alice": "0"} }},
+		{"runner.accounts: it is empty", func(c *Config) { c.Runner.Accounts = map[string]string{"alice": ""} }},
+		{"runner.account_default: \"1000\" is a number", func(c *Config) { c.Runner.AccountDefault = "1000" }},
 		{"runner.shim:", func(c *Config) { c.Runner.Shim = "" }},
 		{"runner.work_root:", func(c *Config) { c.Runner.WorkRoot = "work" }},
 		{"runner.log_bytes_max: 65535 is not between 65536 and 1099511627776", func(c *Config) { c.Runner.LogBytesMax = 65535 }},

@@ -102,6 +102,7 @@ func New(cfg Config) *Cache {
 	if len(cfg.Addrs) == 0 {
 		return c
 	}
+	hear(log)
 	c.client = connect(cfg, c.timeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel

@@ -3,6 +3,7 @@ package device
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -13,10 +14,10 @@ import (
 var controlNodes = []string{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"}
 
 // Nodes returns the device files of the devices, sorted: what a process must be
-// able to open to use them, and no more. Those of simulated devices are theirs by
-// configuration. A MIG instance's is its GPU's: what tells instances apart is not a
-// device file's to enforce.
-func (m *Manager) Nodes(uuids []string) []string {
+// able to open to use them, and what the patterns (of filepath.Match) name beside
+// them. Those of simulated devices are theirs by configuration. A MIG instance's is
+// its GPU's, and the files that tell instances apart are for the patterns.
+func (m *Manager) Nodes(uuids, patterns []string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var nodes []string
@@ -34,6 +35,10 @@ func (m *Manager) Nodes(uuids []string) []string {
 	}
 	if real {
 		nodes = append(nodes, controlNodes...)
+	}
+	for _, pattern := range patterns {
+		found, _ := filepath.Glob(pattern) // the settings were checked
+		nodes = append(nodes, found...)
 	}
 	nodes = slices.DeleteFunc(nodes, func(path string) bool { return !isDevice(path) })
 	slices.Sort(nodes)

@@ -69,9 +69,10 @@ func (l *Logind) Run(ctx context.Context) error {
 	}
 }
 
-// say logs a trouble once, until all is well again.
+// say logs a trouble once, until all is well again. That the bus goes with the
+// host is none.
 func (l *Logind) say(what string, err error) {
-	if !l.said {
+	if !l.said && !l.going {
 		l.said = true
 		l.Log.Info(what, "err", err)
 	}

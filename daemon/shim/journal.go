@@ -205,7 +205,7 @@ func (f *forwarder) refill() {
 }
 
 // endWait bounds the wait for a journald that takes a backlog.
-const endWait = 200 * time.Millisecond
+const endWait = 100 * time.Millisecond
 
 // end forwards the last line, where it has no end, and what is left of a backlog,
 // as long as journald takes some of it; then it returns how many lines journald

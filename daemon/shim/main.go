@@ -4,7 +4,7 @@
 // deadline, ends the whole tree when told to or when the command has ended, and
 // records the exit. It holds the lock until its own end.
 //
-//	gpuqd-shim run [--answer-fd=N | --answer=FIFO] [--unit=NAME] [--no-cgroup] <attempt directory>
+//	gpuqd-shim run [--answer-fd=N | --answer=FIFO] [--unit=NAME] [--boot=ID] [--no-cgroup] <attempt directory>
 //	gpuqd-shim exec <attempt directory>     (by itself only: see command.go)
 //	gpuqd-shim witness <attempt directory>  (by systemd, when the unit has ended)
 //
@@ -60,6 +60,7 @@ type options struct {
 	answerFD int    // -1: none
 	answer   string // the path of a FIFO; "" for none
 	unit     string // the unit that this is; "" for none
+	boot     string // what the daemon calls this boot; "" to look it up
 	noCgroup bool
 }
 
@@ -72,7 +73,7 @@ func dispatch(args []string) int {
 	}
 	opts, ok := parse(args)
 	if !ok {
-		fmt.Fprintln(os.Stderr, "usage: gpuqd-shim run [--answer-fd=N | --answer=FIFO] [--unit=NAME] [--no-cgroup] <attempt directory>; gpuqd starts it, nobody else needs to")
+		fmt.Fprintln(os.Stderr, "usage: gpuqd-shim run [--answer-fd=N | --answer=FIFO] [--unit=NAME] [--boot=ID] [--no-cgroup] <attempt directory>; gpuqd starts it, nobody else needs to")
 		return statusUsage
 	}
 	closeInherited(opts.answerFD)
@@ -116,6 +117,8 @@ func parse(args []string) (options, bool) {
 			opts.answer = value
 		case name == "--unit" && value != "":
 			opts.unit = value
+		case name == "--boot" && value != "":
+			opts.boot = value
 		case arg == "--no-cgroup":
 			opts.noCgroup = true
 		default:

@@ -10,7 +10,7 @@ func TestParseTakesItsOwnWordsOnly(t *testing.T) {
 	}{
 		{[]string{"run", "/a"}, options{dir: "/a", answerFD: -1}, true},
 		{[]string{"run", "--answer-fd=3", "--no-cgroup", "/a"}, options{dir: "/a", answerFD: 3, noCgroup: true}, true},
-		{[]string{"run", "--answer=/a/fifo", "--unit=x.service", "/a"}, options{dir: "/a", answerFD: -1, answer: "/a/fifo", unit: "x.service"}, true},
+		{[]string{"run", "--answer=/a/fifo", "--unit=x.service", "--boot=b", "/a"}, options{dir: "/a", answerFD: -1, answer: "/a/fifo", unit: "x.service", boot: "b"}, true},
 		{[]string{"run", "--answer=", "/a"}, options{}, false},
 		{[]string{"run", "--unit=", "/a"}, options{}, false},
 		{[]string{"run", "--answer-fd=2", "/a"}, options{}, false},

@@ -32,6 +32,11 @@ func run(opts options, ans *answer) int {
 	// must find nothing of us alive.
 	defer runtime.KeepAlive(lock)
 
+	if opts.boot != "" {
+		// In a container a sandboxed daemon and its shim can be shown different
+		// IDs of one boot. Whoever started this shim is of its boot.
+		proctree.BootID = func() (string, error) { return opts.boot, nil }
+	}
 	boot, err := proctree.BootID()
 	if err != nil {
 		note("%v", err)

@@ -16,7 +16,7 @@ type book struct {
 	drains []drain
 	// releases are the sessions that their own hosts released.
 	releases []fact
-	last   time.Time // the end of the observation
+	last     time.Time // the end of the observation
 
 	size      int    // number of events
 	broken    []fact // the Fault events

@@ -18,7 +18,7 @@ type chapter struct {
 // chapters are all hand-written histories, by what they are about.
 var chapters = map[string][]chapter{
 	"Legal": legalChapters(), "Ledger": ledgerChapters(), "Acks": ackChapters(), "Payloads": payloadChapters(),
-	"Held": heldChapters(), "Drained": drainedChapters(), "Results": resultChapters(), "End": endChapters(),
+	"Held": heldChapters(), "Drained": drainedChapters(), "ShutDown": shutDownChapters(), "Results": resultChapters(), "End": endChapters(),
 }
 
 // TestCheck: each history breaks what it is said to break, under that name, and

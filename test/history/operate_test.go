@@ -54,6 +54,30 @@ func heldChapters() []chapter {
 	}
 }
 
+// shutDownChapters: what a session that is released held has ended.
+func shutDownChapters() []chapter {
+	requeues := func(s *tale) *tale {
+		return s.dies("a", "j").commits("a", "j", job.Queued, job.ClassHostLost, 143).publishes("a", "j").acks("a", "j")
+	}
+	return []chapter{
+		{name: "ReleasesWhatItHasEnded", tell: func(s *tale) {
+			requeues(s.submitted("j").runs("a", "j").breaks("shut_down", "a")).closes("a").runs("b", "j").succeeds("b", "j")
+		}},
+		{name: "ReleasesWhileOthersRunElsewhere", tell: func(s *tale) {
+			s.submitted("j").runs("b", "j").closes("a").succeeds("b", "j")
+		}},
+		{name: "BeginsUnderItsNextSession", tell: func(s *tale) {
+			s.submitted("j").closes("a").runs("a", "j").succeeds("a", "j")
+		}},
+		{name: "ReleasesWhatStillRuns", broken: "released_running", tell: func(s *tale) {
+			requeues(s.submitted("j").runs("a", "j").breaks("shut_down", "a").closes("a")).runs("b", "j").succeeds("b", "j")
+		}},
+		{name: "ReleasesWhatIsFrozen", broken: "released_running", tell: func(s *tale) {
+			requeues(s.submitted("j").runs("a", "j").breaks("shut_down", "a").freezes("a", "j").closes("a")).runs("b", "j").succeeds("b", "j")
+		}},
+	}
+}
+
 // drainedChapters: what is drained starts nothing, and what is ended for it costs
 // its job nothing.
 func drainedChapters() []chapter {

@@ -220,6 +220,9 @@ func (s *tale) undrains(host string, device ...string) *tale {
 	return s.add(Event{Kind: Undrained, Host: host, Devices: device})
 }
 
+// closes is a host that releases its session.
+func (s *tale) closes(host string) *tale { return s.add(Event{Kind: SessionReleased, Host: host}) }
+
 // Whole chapters.
 
 // runs is everything from the take to the record of the start.

@@ -169,8 +169,11 @@ func (s *site) shutDown(h *host) (mend func()) {
 		case <-s.over.Done():
 			return
 		}
-		h.keepDown()
-		h.host.Crash()
+		// logind takes a moment, too: it goes down at an instant of its own.
+		if s.pause(s.world.Between(time.Millisecond, wordMax, h.plan.Name, "down")) {
+			h.keepDown()
+			h.host.Crash()
+		}
 	})
 	return func() { // later than shutDownWithin
 		<-off

@@ -66,12 +66,22 @@ func (h *host) running() (d *daemon) {
 	return d
 }
 
-// tell says something of the host to its daemon, if one runs.
+// tell says something of the host to its daemon, if one runs. It waits for nothing:
+// the word is under way for a moment, so that it meets the daemon at an instant of
+// its own, whatever that does at the step where a fault strikes.
 func (h *host) tell(word agent.Shutdown) {
-	if d := h.running(); d != nil {
-		d.words <- word
-	}
+	h.site.work.Go(func() {
+		if !h.site.pause(h.site.world.Between(time.Millisecond, wordMax, h.plan.Name, "word")) {
+			return
+		}
+		if d := h.running(); d != nil {
+			d.words <- word
+		}
+	})
 }
+
+// wordMax is how long a word to a daemon is under way at most.
+const wordMax = 20 * time.Millisecond
 
 // supervise keeps a daemon running until the history ends.
 func (h *host) supervise() {
@@ -108,7 +118,7 @@ type daemon struct {
 	agent   *agent.Agent
 	stop    context.CancelFunc // as SIGTERM does
 	words   chan agent.Shutdown
-	over    chan struct{}      // closed when it has ended
+	over    chan struct{} // closed when it has ended
 }
 
 // start starts the real agent over the simulated parts.

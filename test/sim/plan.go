@@ -386,7 +386,7 @@ func (g generator) shutdown(hosts []Host, theme theme) Fault {
 	if f.Kind == ShutDown {
 		f.For = g.between(shutDownWithin+time.Second, 40*time.Second)
 	} else {
-		f.For = g.upTo(8 * time.Second)
+		f.For = g.between(2*wordMax, 8*time.Second) // the second word comes after the first
 	}
 	if g.chance(0.4) {
 		f.At, f.Step = 0, pick(g, theme.steps...)

@@ -25,6 +25,7 @@ var caughtBy = map[agent.Bug][]history.Invariant{
 	agent.MessageReleases:      {history.StartedHeld},
 	agent.DrainUnread:          {history.StartedDrained},
 	agent.DrainCharged:         {history.Overcharged},
+	agent.ReleaseRunning:       {history.ReleasedRunning},
 }
 
 // A bug that no history shows means that the simulation, or its checker, is

@@ -90,6 +90,25 @@ func (p *protocol) sessionClaims(t *testing.T) {
 			p.wantSession(t, h.Name, h.Session.ID, over)
 		})
 	}
+	t.Run("HostClosesItsOwn", func(t *testing.T) {
+		h := p.openSession(t)
+		for range 2 { // the second after an unknown outcome
+			wantError(t, p.of(0).CloseSession(p.ctx, h.Name, h.Session.ID, h.Session.RenewSeq), nil)
+			p.wantSession(t, h.Name, h.Session.ID, ledger.Closed)
+		}
+		h = p.openSession(t)
+		if _, err := p.of(0).Renew(p.ctx, renewal(h)); err != nil { // and its answer was lost
+			t.Fatal(err)
+		}
+		wantError(t, p.of(0).CloseSession(p.ctx, h.Name, h.Session.ID, h.Session.RenewSeq), nil)
+		p.wantSession(t, h.Name, h.Session.ID, ledger.Closed)
+		h = p.openSession(t)
+		if err := p.expire(h, 1); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, p.of(0).CloseSession(p.ctx, h.Name, h.Session.ID, h.Session.RenewSeq), nil)
+		p.wantSession(t, h.Name, h.Session.ID, ledger.Expired) // others may have acted on it
+	})
 	t.Run("OnceOverIsNeverOpenedAgain", func(t *testing.T) {
 		h := p.openSession(t)
 		if err := p.expire(h, 1); err != nil {

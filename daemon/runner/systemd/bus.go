@@ -47,6 +47,9 @@ const (
 	busTick = 50 * time.Millisecond
 )
 
+// errSlow: systemd has not answered in time. It may still do what it was asked.
+var errSlow = fmt.Errorf("systemd gives no answer within %s; see whether the host is overloaded", callWait)
+
 // errUnitExists: systemd has a unit of that name loaded.
 var errUnitExists = errors.New("a unit of that name is there already")
 
@@ -152,9 +155,13 @@ func (b *bus) call(ctx context.Context, path dbus.ObjectPath, method string, int
 }
 
 func callOnce(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, into, args []any) error {
-	ctx, cancel := context.WithTimeout(ctx, callWait)
+	bounded, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
-	return conn.Object(systemdName, path).CallWithContext(ctx, method, 0, args...).Store(into...)
+	err := conn.Object(systemdName, path).CallWithContext(bounded, method, 0, args...).Store(into...)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return errSlow
+	}
+	return err
 }
 
 // isLost reports whether an error says that the other end went away, so that the
@@ -213,7 +220,6 @@ type unitState struct {
 	LoadState    string // loaded, or not-found for one that ended, or never was
 	ActiveState  string // active, activating, deactivating, inactive, failed ...
 	InvocationID string // of its latest start, in hex
-	MainPID      uint32 // 0 for none
 	Queued       bool   // a start, or another job of systemd's, is still to come
 }
 
@@ -227,12 +233,9 @@ func (u unitState) gone() bool {
 
 // unit returns the state of a unit.
 func (b *bus) unit(ctx context.Context, name string) (unitState, error) {
-	path := systemdPath + "/unit/" + dbus.ObjectPath(escapePath(name))
-	var u, service map[string]dbus.Variant
+	path := unitPath(name)
+	var u map[string]dbus.Variant
 	_, err := b.call(ctx, path, "org.freedesktop.DBus.Properties.GetAll", []any{&u}, systemdName+".Unit")
-	if err == nil {
-		_, err = b.call(ctx, path, "org.freedesktop.DBus.Properties.GetAll", []any{&service}, systemdName+".Service")
-	}
 	if err != nil {
 		return unitState{}, fmt.Errorf("look at unit %s: %w", name, err)
 	}
@@ -242,11 +245,25 @@ func (b *bus) unit(ctx context.Context, name string) (unitState, error) {
 	if id, ok := u["InvocationID"].Value().([]byte); ok {
 		state.InvocationID = hex.EncodeToString(id)
 	}
-	state.MainPID, _ = service["MainPID"].Value().(uint32)
 	if job, ok := u["Job"].Value().([]any); ok && len(job) > 0 {
 		state.Queued = job[0] != uint32(0)
 	}
 	return state, nil
+}
+
+// mainPID returns the shim of a service, 0 where it has none now.
+func (b *bus) mainPID(ctx context.Context, name string) (int, error) {
+	var pid dbus.Variant
+	_, err := b.call(ctx, unitPath(name), "org.freedesktop.DBus.Properties.Get", []any{&pid}, systemdName+".Service", "MainPID")
+	if err != nil {
+		return 0, fmt.Errorf("look at unit %s: %w", name, err)
+	}
+	n, _ := pid.Value().(uint32)
+	return int(n), nil
+}
+
+func unitPath(name string) dbus.ObjectPath {
+	return systemdPath + "/unit/" + dbus.ObjectPath(escapePath(name))
 }
 
 // resetFailed makes systemd forget a unit that has failed; it is no error where it

@@ -75,7 +75,12 @@ func (s *Starter) start(ctx context.Context, a *runner.Attempt) error {
 	defer answer.close()
 	s.describeSlice(ctx, a.Intent().Account)
 	unit := UnitName(a.Key().JobID)
-	if err := s.launch(ctx, unit, properties(s.shim, answer.path, a)); err != nil {
+	boot, err := proctree.BootID()
+	if err != nil {
+		return err
+	}
+	run := []string{"gpuqd-shim", "run", "--answer=" + answer.path, "--unit=" + unit, "--boot=" + boot, a.Dir()}
+	if err := s.launch(ctx, unit, properties(s.shim, run, a)); err != nil {
 		return err
 	}
 	return s.await(ctx, unit, a, answer)
@@ -87,10 +92,18 @@ const (
 	// leftoverWait bounds the wait for an ended unit of the same name to be gone:
 	// an attempt that follows another at once can meet it.
 	leftoverWait = 10 * time.Second
-	// unitTick is how often a unit is looked at where something is waited for, at
-	// first; it doubles up to unitTickMax.
+	// unitTick is how often a unit is looked at that is about to be gone, at first;
+	// it doubles up to unitTickMax.
 	unitTick    = 20 * time.Millisecond
 	unitTickMax = time.Second
+	// answerTick is how long an answer is waited for before the unit is looked at,
+	// at first; it doubles up to answerTickMax. Most answers come sooner; on a host
+	// with many starts under way the looks must not be what holds them up.
+	answerTick    = 500 * time.Millisecond
+	answerTickMax = 4 * time.Second
+	// lookWait bounds how long looks may fail, while the shim may well be alive and
+	// about to answer, before the outcome is given up as unknown.
+	lookWait = 2 * time.Minute
 )
 
 // launch starts the unit, once what is left of an earlier one of its name is gone.
@@ -98,20 +111,18 @@ func (s *Starter) launch(ctx context.Context, unit string, props []property) err
 	tick := unitTick
 	for end := time.Now().Add(leftoverWait); ; tick = min(2*tick, unitTickMax) {
 		err := s.bus.startTransient(ctx, unit, props)
+		if errors.Is(err, errSlow) {
+			return nil // it may come to start: the answer, or a look, tells
+		}
 		if !errors.Is(err, errUnitExists) {
 			return err
 		}
 		left, err := s.bus.unit(ctx, unit)
+		if err == nil {
+			err = s.clear(ctx, unit, left)
+		}
 		if err != nil {
 			return err
-		}
-		switch {
-		case left.gone() && left.Loaded():
-			if err := s.bus.resetFailed(ctx, unit); err != nil {
-				return err
-			}
-		case left.MainPID > 0 && isAlive(left.MainPID) && left.ActiveState != "deactivating":
-			return fmt.Errorf("its unit %s is alive already, as process %d: another attempt of the job runs here; see systemctl status %[1]s", unit, left.MainPID)
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("an earlier unit %s is still there, %s: end it with systemctl kill --signal=KILL %[1]s", unit, left.ActiveState)
@@ -122,9 +133,23 @@ func (s *Starter) launch(ctx context.Context, unit string, props []property) err
 	}
 }
 
-func isAlive(pid uint32) bool {
-	stat, err := proctree.ReadStat(int(pid))
-	return err == nil && stat.Alive()
+// clear has systemd forget a unit that has ended. One that is ending is left to
+// itself; one that is alive is an error.
+func (s *Starter) clear(ctx context.Context, unit string, left unitState) error {
+	switch {
+	case left.gone() && left.Loaded():
+		return s.bus.resetFailed(ctx, unit)
+	case left.gone(), left.ActiveState == "deactivating":
+		return nil
+	}
+	pid, err := s.bus.mainPID(ctx, unit)
+	if err != nil {
+		return err
+	}
+	if stat, err := proctree.ReadStat(pid); pid > 0 && err == nil && stat.Alive() {
+		return fmt.Errorf("its unit %s is alive already, as process %d: another attempt of the job runs here; see systemctl status %[1]s", unit, pid)
+	}
+	return nil // starting, or systemd has not seen its end yet
 }
 
 // sleep waits for d, or returns ctx's cause.
@@ -142,8 +167,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 // await waits for the shim's word. A unit that ends without one has no more to
 // say; its record may.
 func (s *Starter) await(ctx context.Context, unit string, a *runner.Attempt, answer *answerPipe) error {
-	tick := 5 * unitTick // most answers come sooner
-	for ended := false; ; tick = min(2*tick, unitTickMax) {
+	tick, seen := answerTick, time.Now()
+	for ended := false; ; tick = min(2*tick, answerTickMax) {
 		text, err := answer.wait(ctx, tick)
 		if err != nil {
 			return err
@@ -159,10 +184,15 @@ func (s *Starter) await(ctx context.Context, unit string, a *runner.Attempt, ans
 			return s.unanswered(a)
 		}
 		u, err := s.bus.unit(ctx, unit)
-		if err != nil {
+		switch {
+		case err == nil:
+			seen = time.Now()
+		case ctx.Err() != nil || time.Since(seen) > lookWait:
 			return err
 		}
-		ended = u.gone() // then once more: its word may have come since
+		if ended = err == nil && u.gone(); ended {
+			tick = unitTick // once more: its word may have come since
+		}
 	}
 }
 

@@ -73,9 +73,8 @@ const (
 // (everything that compiles at run time), PrivateDevices= (hides /dev/nvidia*),
 // Private*= and Protect*= (jobs share files and sockets with the host they were
 // submitted to), RestrictAddressFamilies= (NCCL, RDMA).
-func properties(shim, answer string, a *runner.Attempt) []property {
+func properties(shim string, run []string, a *runner.Attempt) []property {
 	in := a.Intent()
-	unit := UnitName(in.JobID)
 	props := []property{
 		prop("Description", fmt.Sprintf("GPU job %s, attempt %d, of %s", in.JobID, in.Attempt, in.Submitter)),
 		prop("Slice", sliceName(in.Account)),
@@ -87,7 +86,7 @@ func properties(shim, answer string, a *runner.Attempt) []property {
 
 		// exec: a shim that is missing fails at the start.
 		prop("Type", "exec"),
-		prop("ExecStart", []unitCommand{{shim, []string{"gpuqd-shim", "run", "--answer=" + answer, "--unit=" + unit, a.Dir()}, false}}),
+		prop("ExecStart", []unitCommand{{shim, run, false}}),
 		prop("ExecStopPost", []unitCommand{{shim, []string{"gpuqd-shim", "witness", a.Dir()}, true}}),
 		prop("Environment", runner.ShimEnviron),
 		prop("StandardInput", "null"),
