@@ -20,8 +20,8 @@ import (
 // ProcessStarter runs attempts as ordinary processes of the daemon's own user,
 // each shim in a session of its own. It needs nothing of the host; but when the
 // daemon and a shim die together, what the command has forked runs on until the
-// daemon is back. It must not be used under gpuqd.service, whose stop would end
-// all attempts.
+// daemon is back. An intent's Limits and DeviceNodes hold nobody here. It must not
+// be used under gpuqd.service, whose stop would end all attempts.
 type ProcessStarter struct {
 	// NoCgroup makes no cgroups: the attempts' processes are then known by their
 	// descent from the shim alone. Set it before the first Start.

@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/runnertest"
@@ -138,6 +140,32 @@ func TestAttemptOutlivesItsKilledParent(t *testing.T) {
 	if e := b.Wait(list[0]); e.Code != 8 || e.Lost {
 		t.Errorf("got %+v", e)
 	}
+}
+
+// TestCommandOfAnAccountDiesWithItsShim: the kernel forgets whom a process is to
+// die with when that becomes another user, so it must be told again. In a unit
+// systemd would end the command too; here nobody else does.
+func TestCommandOfAnAccountDiesWithItsShim(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root becomes another user")
+	}
+	b := runnertest.NewBench(t, newProcessStarter)
+	in := b.Intent("")
+	in.Command, in.Workdir, in.Account = []string{"/bin/sleep", "1000"}, "", nobody()
+	a := b.Start(in)
+	s := b.Started(a)
+	b.Until("the command is the account's own", func() bool {
+		var stat unix.Stat_t
+		err := unix.Stat(fmt.Sprintf("/proc/%d", s.PID), &stat)
+		name, nameErr := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.PID))
+		return err == nil && stat.Uid == 65534 && nameErr == nil && string(name) == "sleep\n"
+	})
+	b.Must(unix.Kill(s.ShimPID, unix.SIGKILL))
+	b.Until("the command has died with its shim", func() bool { return len(runnertest.Alive([]int{s.PID})) == 0 })
+	if _, err := a.Wait(b.Context()); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("Wait: %v, want ErrLost", err)
+	}
+	b.Must(a.RecordLost("test"))
 }
 
 func TestProcessStarterRefusesAMissingShim(t *testing.T) {

@@ -2,7 +2,8 @@ package runner
 
 import "context"
 
-// Starter starts attempts, each under a shim that outlives the daemon.
+// Starter starts attempts, each under a shim that outlives the daemon. Besides
+// ProcessStarter there is that of package systemd.
 type Starter interface {
 	// Name returns the starter's name in configuration: "process" or "systemd".
 	Name() string

@@ -89,7 +89,8 @@ func (b *Bench) close() {
 			}
 			_ = proctree.WaitGone(context.Background(), shim)
 		}
-		if err := a.KillLeftovers(); err != nil {
+		// A unit has its witness to write, in the directory that is about to go.
+		if err := b.Starter.Kill(context.Background(), a); err != nil {
 			b.Error(err)
 		}
 		if s, ok, _ := a.Started(); ok && s.Cgroup != "" {

@@ -89,6 +89,8 @@ func (s *Starter) start(ctx context.Context, a *runner.Attempt) error {
 const (
 	// killWait bounds the wait for a unit that was killed to be gone.
 	killWait = 10 * time.Second
+	// activeWait is how long a unit may seem active whose shim is gone.
+	activeWait = 500 * time.Millisecond
 	// leftoverWait bounds the wait for an ended unit of the same name to be gone:
 	// an attempt that follows another at once can meet it.
 	leftoverWait = 10 * time.Second
@@ -227,7 +229,7 @@ func (s *Starter) endUnit(ctx context.Context, started *runner.Started) error {
 		return err
 	}
 	tick := unitTick
-	for end, asked := time.Now().Add(killWait), false; time.Now().Before(end); tick = min(2*tick, unitTickMax) {
+	for began, asked := time.Now(), false; time.Since(began) < killWait; tick = min(2*tick, unitTickMax) {
 		u, err := s.bus.unit(ctx, started.Unit)
 		if err != nil {
 			return err
@@ -235,9 +237,10 @@ func (s *Starter) endUnit(ctx context.Context, started *runner.Started) error {
 		if u.gone() || u.InvocationID != started.InvocationID {
 			return nil
 		}
-		// One that is ending by itself, since its shim is gone, has its witness to
-		// write still.
-		if !asked && (u.ActiveState == "active" || time.Until(end) < killWait/2) {
+		// Its shim is gone, so it is about to end by itself, and then has its witness
+		// to write still.
+		waited := time.Since(began)
+		if !asked && (u.ActiveState == "active" && waited > activeWait || waited > killWait/2) {
 			asked = true
 			if err := s.bus.kill(ctx, started.Unit); err != nil {
 				return err
