@@ -73,9 +73,9 @@ pages() {
 # is no field of a package there.
 pack() {
 	{ cat "$2" && pages "$1" ''; } |
-		nfpm package --config - --packager deb --target "$out/${1}_${VERSION}-1_${ARCH}.deb" >&2
+		nfpm package --config - --packager deb --target "$out/${1}_${VERSION}-1_${ARCH}.deb" >/dev/null
 	{ cat "$2" && pages "$1" 'type: doc, ' && printf 'license: Apache-2.0\nchangelog: %s\n' $stage/changelog.rpm.yaml; } |
-		nfpm package --config - --packager rpm --target "$out/${1}-${VERSION}-1.$(rpm_arch).rpm" >&2
+		nfpm package --config - --packager rpm --target "$out/${1}-${VERSION}-1.$(rpm_arch).rpm" >/dev/null
 }
 
 rpm_arch() {
