@@ -55,11 +55,9 @@ func (s *site) submit(t *testing.T, on *host, args ...string) job.ID {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.jobs[t.Name()] = append(s.jobs[t.Name()], submitted{id})
+	s.jobs[t.Name()] = append(s.jobs[t.Name()], id)
 	return id
 }
-
-type submitted struct{ id job.ID }
 
 // endJobs kills what a test has left running.
 func (s *site) endJobs(t *testing.T) {
@@ -72,9 +70,9 @@ func (s *site) endJobs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), commandTimeout)
 	defer cancel()
-	for _, j := range jobs {
+	for _, id := range jobs {
 		for _, h := range s.all() {
-			if r, err := h.Run(ctx, "gpuqctl kill "+string(j.id)); err == nil && r.Code == 0 {
+			if r, err := h.Run(ctx, "gpuqctl kill "+string(id)); err == nil && r.Code == 0 {
 				break
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"gpuqd/test/wait"
 )
 
-// install brings a host to a version of the packages.
+// toVersion brings a host to a version of the packages.
 func (s *site) toVersion(t *testing.T, h *host, version string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

@@ -116,8 +116,8 @@ func (s *site) expectThawed(t *testing.T, ids map[*host]job.ID) {
 	}
 }
 
-// expectTakenOver waits until another host runs the job, and checks that it was not
-// before the lease was over.
+// expectTakenOver waits until another host runs the job, by the ledger and by the
+// job's own witness, and returns that host.
 func (s *site) expectTakenOver(t *testing.T, id job.ID, from *host) *host {
 	t.Helper()
 	j := s.waitFor(t, id, leaseTimeout, "running on another host", func(j *job.Job) bool {

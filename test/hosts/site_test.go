@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gpuqd/daemon/control"
+	"gpuqd/daemon/job"
 	"gpuqd/test/lab"
 	"gpuqd/test/services"
 	"gpuqd/test/wait"
@@ -40,11 +41,11 @@ type site struct {
 	vmErr  error
 
 	mu   sync.Mutex
-	jobs map[string][]submitted // by test; guarded by mu
+	jobs map[string][]job.ID // by test; guarded by mu
 }
 
 func newSite(l *lab.Lab, names []string) *site {
-	s := &site{lab: l, svc: l.Host(names[0]), secrets: newSecrets(), jobs: map[string][]submitted{}}
+	s := &site{lab: l, svc: l.Host(names[0]), secrets: newSecrets(), jobs: map[string][]job.ID{}}
 	for i, role := range []string{"gpu1", "gpu2", "gpu3"} {
 		s.gpus = append(s.gpus, &host{l.Host(names[i+1]), role})
 	}
