@@ -109,9 +109,9 @@ test: deps build ## Run all tests (PKG=./some/package for some)
 		(cd "$$module" && $(GO) test -count=1 -timeout $(TEST_TIMEOUT) ./...); \
 	done
 
-# Without a cached base system it takes some minutes more.
+# The first run makes base systems, which takes some minutes more.
 .PHONY: e2e
-e2e: deps/hosts ## Boot Debian hosts and test gpuqd on them, as root, half an hour (RUN=TestPowerCut for some)
+e2e: deps/hosts ## Boot Debian hosts and test gpuqd on them, as root, 20 minutes (RUN=TestPowerCut for some)
 	GPUQ_HOSTS=1 $(GO) test -count=1 -timeout 75m -v -run '$(RUN)' ./test/hosts
 
 .PHONY: deps/hosts
