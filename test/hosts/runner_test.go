@@ -27,12 +27,14 @@ func TestRunnerSuitePassesForBothStarters(t *testing.T) {
 	}{
 		{
 			"OnCgroupsOfThisMachine", func(*testing.T) *host { return s.gpus[2] },
-			[]string{"TestProcessStarter", "TestSystemdStarter", "TestSystemdUnit"}, "", "", 10 * time.Minute,
+			[]string{"TestProcessStarter", "TestSystemdStarter", "TestSystemdUnit"},
+			"", "", 10 * time.Minute,
 		},
 		// Emulated, at its own pace. It is of no use afterwards but to itself: its
 		// D-Bus may be restarted.
 		{
-			"OnCgroupV2", s.needVM, []string{"TestSystemdStarter", "TestSystemdUnit", "TestSystemdGoesAway"},
+			"OnCgroupV2", s.needVM,
+			[]string{"TestSystemdStarter", "TestSystemdUnit", "TestSystemdGoesAway"},
 			"GPUQD_TEST_PATIENCE=5m GPUQD_TEST_OWN_MACHINE=1", "-test.parallel 2", 25 * time.Minute,
 		},
 	} {
