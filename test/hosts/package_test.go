@@ -40,7 +40,18 @@ func TestPackageIsRemovedAndPurged(t *testing.T) {
 	}
 	h.output(t, "test -s /etc/gpuqd/gpuqd.toml && test -s /etc/gpuqd/broker.password && test -d /var/lib/gpuqd")
 
+	// What is mounted in the state's directory may be other hosts' too.
+	const mounted = "/var/lib/gpuqd/shared"
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+		defer cancel()
+		if _, err := h.Run(ctx, "! mountpoint -q "+mounted+" || umount "+mounted); err != nil {
+			t.Error(err)
+		}
+	})
+	h.output(t, "mkdir %[1]s && mount -t tmpfs shared %[1]s && touch %[1]s/checkpoint", mounted)
 	h.output(t, "%s", apt+"purge gpuqd gpuqctl")
+	h.output(t, "test -e %[1]s/checkpoint && umount %[1]s && rmdir %[1]s /var/lib/gpuqd", mounted)
 	if out := h.output(t, "ls -d /etc/gpuqd /var/lib/gpuqd /run/gpuqd 2>/dev/null || true"); out != "" {
 		t.Errorf("left after the purge: %s", out)
 	}
