@@ -50,8 +50,11 @@ func TestPackageIsRemovedAndPurged(t *testing.T) {
 		}
 	})
 	h.output(t, "mkdir %[1]s && mount -t tmpfs shared %[1]s && touch %[1]s/checkpoint", mounted)
+	// A ledger may have any name there.
+	const ledger = "/var/lib/gpuqd/queue.db"
+	h.output(t, `python3 -c 'import sqlite3; c = sqlite3.connect("%s"); c.execute("create table jobs (id)"); c.commit()'`, ledger)
 	h.output(t, "%s", apt+"purge gpuqd gpuqctl")
-	h.output(t, "test -e %[1]s/checkpoint && umount %[1]s && rmdir %[1]s /var/lib/gpuqd", mounted)
+	h.output(t, "test -e %[1]s/checkpoint && umount %[1]s && rmdir %[1]s && test -s %[2]s && rm %[2]s && rmdir /var/lib/gpuqd", mounted, ledger)
 	if out := h.output(t, "ls -d /etc/gpuqd /var/lib/gpuqd /run/gpuqd 2>/dev/null || true"); out != "" {
 		t.Errorf("left after the purge: %s", out)
 	}
