@@ -191,7 +191,11 @@ func (a *Agent) renewFrom(ctx context.Context) (requested time.Duration, err err
 	if !bugged(DrainUnread) {
 		a.learnDrains(host)
 	}
-	return requested, a.writeDeadline(session, runner.SessionLive)
+	err = a.writeDeadline(session, runner.SessionLive)
+	if err == nil {
+		a.lease.regain() // where its release was begun and called off
+	}
+	return requested, err
 }
 
 func (a *Agent) writeDeadline(session, state string) error {

@@ -236,8 +236,7 @@ func (a *Agent) releaseSession(ctx context.Context) error {
 		})
 	}
 	if err != nil {
-		a.lease.regain() // the next renewal tells whether it is still this host's
-		return err
+		return err // the next renewal tells whether it is still this host's, and the shims
 	}
 	a.lease.close()
 	return nil

@@ -63,7 +63,11 @@ func (a *Agent) wedge(ctx context.Context, caller control.Caller, loop string) e
 	if !slices.Contains(a.progress.names(), loop) {
 		return control.Errorf(control.CodeBadRequest, "it has "+strings.Join(a.progress.names(), ", "), "the daemon has no loop %q", loop)
 	}
-	err := a.ledger.RecordEvent(ctx, ledger.Event{
+	l, err := a.book()
+	if err != nil {
+		return err
+	}
+	err = l.RecordEvent(ctx, ledger.Event{
 		At: a.now(), Host: a.host, Who: caller.User, What: "simulate", Target: a.host, Why: "its loop " + loop + " blocks",
 	})
 	if err != nil {

@@ -209,8 +209,12 @@ func (a *Agent) missing() []string {
 	}
 	add := func(part, why string) {
 		since := a.standing.missed(part, why, now)
-		if why != "" {
+		switch {
+		case why == "":
+		case a.managed:
 			list = append(list, fmt.Sprintf("%s, since %s: %s", part, since.UTC().Format(time.RFC3339), why))
+		default: // nobody has looked before somebody asked
+			list = append(list, part+": "+why)
 		}
 	}
 	reached := a.reach.trouble()

@@ -62,6 +62,10 @@ func TestStatusLineSaysSinceWhen(t *testing.T) {
 	b.ready.Store(true)
 	began := b.clock.Now()
 	b.ledgerFailed(errors.New("no primary"))
+	if got := b.statusLine(); !strings.Contains(got, "missing: the ledger: no primary") {
+		t.Errorf("where nobody looks but who asks, it says %q", got)
+	}
+	b.managed = true
 	_ = b.statusLine()
 	b.clock.pass(time.Minute)
 	want := "missing: the ledger, since " + began.UTC().Format(time.RFC3339) + ": no primary"
