@@ -86,6 +86,9 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	}
 	level := new(slog.LevelVar)
 	log, entries := newLogger(cfg.Log, level, os.Stderr)
+	if entries != nil {
+		defer entries.Close() // last: it tells of what journald has missed
+	}
 	build := version.Get()
 	m := newMeters(build)
 	m.entries = entries
