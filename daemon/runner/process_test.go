@@ -168,6 +168,22 @@ func TestCommandOfAnAccountDiesWithItsShim(t *testing.T) {
 	b.Must(a.RecordLost("test"))
 }
 
+// TestAccountOpensItsOutputByName: scripts write to /dev/stderr, which asks for
+// rights to what is there.
+func TestAccountOpensItsOutputByName(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root becomes another user")
+	}
+	b := runnertest.NewBench(t, newProcessStarter)
+	in := b.Intent("")
+	in.Command = []string{"/bin/sh", "-c", "echo out > /dev/stdout && echo err > /dev/stderr"}
+	in.Workdir, in.Account = "", nobody()
+	a := b.Start(in)
+	if e, out := b.Wait(a), output(b, a); e.Code != 0 || out != "out\nerr\n" {
+		t.Errorf("got %+v, output %q", e, out)
+	}
+}
+
 func TestProcessStarterRefusesAMissingShim(t *testing.T) {
 	_, err := runner.NewProcessStarter(filepath.Join(t.TempDir(), "gpuqd-shim"))
 	if err == nil || !strings.Contains(err.Error(), "install gpuqd-shim") {

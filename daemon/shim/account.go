@@ -31,6 +31,11 @@ func become(in *runner.Intent, shim int) error {
 	if err := resetOOMScore(); err != nil {
 		return err
 	}
+	// Whoever opens /dev/stdout or /dev/stderr by name is asked for rights to the
+	// pipe, which is the shim's. Both are one.
+	if err := unix.Fchown(unix.Stdout, account.UID, account.GID); err != nil {
+		return fmt.Errorf("give the output to account %s: %w", account.Name, err)
+	}
 	made := makeWorkdir(in)
 	if err := dropTo(account); err != nil {
 		return fmt.Errorf("become account %s: %w", account.Name, err)
