@@ -44,6 +44,10 @@ const (
 	// later. keepNone is short, since somebody may be making the account just now.
 	keep     = time.Minute
 	keepNone = 5 * time.Second
+	// missed is how long an account that was there before is not believed to be
+	// gone: getent says of a directory service that is away what it says of a name
+	// that nobody has, and the jobs would fail for good, or run as the default.
+	missed = time.Hour
 	// knownMax bounds what is remembered.
 	knownMax = 10_000
 	// askWait bounds one question; a directory service may hang.
@@ -100,6 +104,9 @@ func (r *Resolver) lookUp(ctx context.Context, name string) (*runner.Account, er
 	account, err := ask(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if account == nil && known.account != nil && r.now().Before(known.until.Add(missed)) {
+		return nil, fmt.Errorf("the host does not know account %s any more, as it did a while ago: see whether its directory service is up (getent passwd %[1]s); if the account was removed, kill its jobs", name)
 	}
 	until := r.now().Add(keep)
 	if account == nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gpuqd/daemon/runner"
 )
 
 // The accounts that every Linux host has are asked of the real programs.
@@ -80,6 +82,25 @@ func TestAnswersAreKeptForAWhile(t *testing.T) {
 	now = now.Add(keep)
 	if _, err := r.Resolve(broken, "daemon"); err == nil {
 		t.Error("an old answer was believed")
+	}
+}
+
+// To getent a directory service that is away and a name that nobody has are one.
+func TestAccountThatVanishesIsMissedForAWhile(t *testing.T) {
+	const name = "no-such-person"
+	r := New(Rules{Default: "daemon"})
+	now := time.Now()
+	r.now = func() time.Time { return now }
+	r.known[name] = answer{&runner.Account{Name: name, UID: 4321}, now}
+	for range 2 {
+		if got, err := r.Resolve(t.Context(), name); err == nil || !strings.Contains(err.Error(), "directory service") {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		now = now.Add(missed - time.Second)
+	}
+	now = now.Add(time.Second)
+	if got, err := r.Resolve(t.Context(), name); err != nil || got.Name != "daemon" {
+		t.Errorf("after %s: %+v, %v", missed, got, err)
 	}
 }
 

@@ -168,6 +168,46 @@ func TestCommandOfAnAccountDiesWithItsShim(t *testing.T) {
 	b.Must(a.RecordLost("test"))
 }
 
+// TestAccountOpensItsOutputByName: scripts write to /dev/stderr, which asks for
+// rights to what is there.
+func TestAccountOpensItsOutputByName(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root becomes another user")
+	}
+	b := runnertest.NewBench(t, newProcessStarter)
+	in := b.Intent("")
+	in.Command = []string{"/bin/sh", "-c", "echo out > /dev/stdout && echo err > /dev/stderr"}
+	in.Workdir, in.Account = "", nobody()
+	a := b.Start(in)
+	if e, out := b.Wait(a), output(b, a); e.Code != 0 || out != "out\nerr\n" {
+		t.Errorf("got %+v, output %q", e, out)
+	}
+}
+
+// TestWorkdirThatAnotherAccountMade: who may write to the work root could lay out
+// what a job of somebody else finds in its directory.
+func TestWorkdirThatAnotherAccountMade(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root becomes another user")
+	}
+	b := runnertest.NewBench(t, newProcessStarter)
+	passable(b)
+	work := b.File("shared")
+	b.Must(os.Mkdir(work, 0o777))
+	b.Must(os.Chmod(work, os.ModeSticky|0o777))
+	for name, c := range map[string]struct{ owner, code int }{"own": {65534, 0}, "operators": {0, 0}, "strangers": {4321, 126}} {
+		in := b.Intent("true")
+		in.Account, in.Workdir = nobody(), filepath.Join(work, name)
+		b.Must(os.Mkdir(in.Workdir, 0o777))
+		b.Must(os.Chmod(in.Workdir, 0o777))
+		b.Must(os.Chown(in.Workdir, c.owner, c.owner))
+		e := b.Wait(b.Start(in))
+		if e.Code != c.code || c.code != 0 && !strings.Contains(e.Reason, "belongs to UID 4321") {
+			t.Errorf("%s: got %+v", name, e)
+		}
+	}
+}
+
 func TestProcessStarterRefusesAMissingShim(t *testing.T) {
 	_, err := runner.NewProcessStarter(filepath.Join(t.TempDir(), "gpuqd-shim"))
 	if err == nil || !strings.Contains(err.Error(), "install gpuqd-shim") {

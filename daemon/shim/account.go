@@ -31,6 +31,11 @@ func become(in *runner.Intent, shim int) error {
 	if err := resetOOMScore(); err != nil {
 		return err
 	}
+	// Whoever opens /dev/stdout or /dev/stderr by name is asked for rights to the
+	// pipe, which is the shim's. Both are one.
+	if err := unix.Fchown(unix.Stdout, account.UID, account.GID); err != nil {
+		return fmt.Errorf("give the output to account %s: %w", account.Name, err)
+	}
 	made := makeWorkdir(in)
 	if err := dropTo(account); err != nil {
 		return fmt.Errorf("become account %s: %w", account.Name, err)
@@ -48,6 +53,22 @@ func become(in *runner.Intent, shim int) error {
 		if err := os.MkdirAll(in.Workdir, 0o700); err != nil {
 			return fmt.Errorf("the job's own directory cannot be made on this host: %w (and as root: %w); the operator sets runner.work_root to a place that the jobs' users may write to", err, made)
 		}
+	}
+	return checkWorkdir(in)
+}
+
+// checkWorkdir refuses a directory, or a link, that another account has put where
+// the job's own is to be: whose it is, decides what the job finds there. Below a work
+// root that users may write to, anybody who knows the job's ID can. Root's is the
+// operator's doing.
+func checkWorkdir(in *runner.Intent) error {
+	var stat unix.Stat_t
+	if in.Workdir == "" || unix.Lstat(in.Workdir, &stat) != nil {
+		return nil // entering it, or the command, tells
+	}
+	if owner := int(stat.Uid); owner != in.Account.UID && owner != 0 {
+		return fmt.Errorf("the job's own directory %s belongs to UID %d, and the job runs as %s (UID %d): the operator finds out who made it, and removes it or gives it to the account",
+			in.Workdir, owner, in.Account.Name, in.Account.UID)
 	}
 	return nil
 }
@@ -83,7 +104,7 @@ func resetOOMScore() error {
 }
 
 // makeWorkdir makes the job's directory and gives it to the account; what was
-// there before keeps its owner. The directories above are made so that users can
+// there before keeps its owner, and checkWorkdir looks at that. The directories above are made so that users can
 // pass through but not look.
 //
 // Somebody may be able to write where it is made. So it is made as a new entry,
@@ -104,7 +125,7 @@ func makeWorkdir(in *runner.Intent) error {
 	defer unix.Close(above)
 	err = unix.Mkdirat(above, name, 0o700)
 	if errors.Is(err, unix.EEXIST) {
-		return nil // whether the account may use it, the kernel tells
+		return nil
 	}
 	if err != nil {
 		return &fs.PathError{Op: "mkdir", Path: in.Workdir, Err: err}

@@ -45,6 +45,8 @@ const (
 	// busWait bounds the trying while the bus is away.
 	busWait = 15 * time.Second
 	busTick = 50 * time.Millisecond
+	// greetWait bounds the making of a connection, which others wait for too.
+	greetWait = 5 * time.Second
 )
 
 // errSlow: systemd has not answered in time. It may still do what it was asked.
@@ -79,29 +81,46 @@ func (b *bus) connection() (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// authenticate names the UID itself, since a look-up would need libc.
-func authenticate(conn *dbus.Conn, err error) (*dbus.Conn, error) {
-	if err != nil {
-		return nil, err
+// greet makes a new connection ready for calls. The library waits without a bound for
+// what the other end says, and one that hangs accepts connections still.
+func greet(conn *dbus.Conn, hello bool, wait time.Duration) (*dbus.Conn, error) {
+	late := time.AfterFunc(wait, func() { _ = conn.Close() }) // ends the waiting
+	// The UID by itself, since a look-up would need libc.
+	err := conn.Auth([]dbus.Auth{dbus.AuthExternal(fmt.Sprint(os.Getuid()))})
+	if err == nil && hello {
+		err = conn.Hello()
 	}
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(fmt.Sprint(os.Getuid()))}); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	if !late.Stop() {
+		err = fmt.Errorf("no greeting within %s; see whether it hangs", wait)
+	}
+	if err != nil {
+		_ = conn.Close() // nothing was asked through it
+		return nil, err
 	}
 	return conn, nil
 }
 
 func connectBus() (*dbus.Conn, error) {
-	conn, err := authenticate(dbus.SystemBusPrivate())
-	if err != nil {
-		return nil, err
+	conn, err := dbus.SystemBusPrivate()
+	if err == nil {
+		conn, err = greet(conn, true, greetWait)
 	}
-	if err := conn.Hello(); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	if err != nil {
+		return nil, fmt.Errorf("the system's message bus: %w", err)
 	}
 	return conn, nil
 }
 
-func connectDirectly() (*dbus.Conn, error) { return authenticate(dbus.Dial(systemdSocket)) }
+func connectDirectly() (*dbus.Conn, error) {
+	conn, err := dbus.Dial(systemdSocket)
+	if err == nil {
+		conn, err = greet(conn, false, greetWait)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("systemd's own socket: %w", err)
+	}
+	return conn, nil
+}
 
 // drop forgets a connection that is of no more use.
 func (b *bus) drop(conn *dbus.Conn) {
@@ -157,7 +176,9 @@ func (b *bus) call(ctx context.Context, path dbus.ObjectPath, method string, int
 func callOnce(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, into, args []any) error {
 	bounded, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
-	err := conn.Object(systemdName, path).CallWithContext(bounded, method, 0, args...).Store(into...)
+	// While systemd is off the bus, as when it executes itself again, the bus would
+	// start it: with a program that only fails, and an error that says no more.
+	err := conn.Object(systemdName, path).CallWithContext(bounded, method, dbus.FlagNoAutoStart, args...).Store(into...)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		return errSlow
 	}

@@ -43,6 +43,9 @@ func New(ctx context.Context, path string) (*Starter, error) {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return nil, fmt.Errorf("the systemd starter cannot be used: systemd does not run this machine (%w); set runner.starter to process", err)
 	}
+	if _, err := proctree.ReadStat(1); err != nil { // else no attempt's processes would be seen, and all devices free
+		return nil, fmt.Errorf("the systemd starter cannot be used: gpuqd does not see what others run (%w): /proc is mounted with hidepid= and gid=; name that group in SupplementaryGroups= of gpuqd.service, or leave gid= out", err)
+	}
 	s := &Starter{shim: path, bus: newBus()}
 	if _, err := s.bus.unit(ctx, UnitName("00000000-0000-4000-8000-000000000000")); err != nil {
 		return nil, errors.Join(fmt.Errorf("the systemd starter cannot be used: %w; gpuqd must run as root, with systemd's D-Bus in reach", err), s.Close())

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/godbus/dbus/v5"
 
@@ -76,7 +78,7 @@ const (
 func properties(shim string, run []string, a *runner.Attempt) []property {
 	in := a.Intent()
 	props := []property{
-		prop("Description", fmt.Sprintf("GPU job %s, attempt %d, of %s", in.JobID, in.Attempt, in.Submitter)),
+		prop("Description", fmt.Sprintf("GPU job %s, attempt %d, of %s", in.JobID, in.Attempt, oneLine(in.Submitter))),
 		prop("Slice", sliceName(in.Account)),
 		// At the host's shutdown jobs end before gpuqd, which then commits. Nothing
 		// else ties them: a stop of gpuqd touches no job.
@@ -119,6 +121,17 @@ func properties(shim string, run []string, a *runner.Attempt) []property {
 		prop("DeviceAllow", deviceRules(in.DeviceNodes)),
 	}
 	return append(props, limits(in.Limits)...)
+}
+
+// oneLine keeps a broker's name of a submitter from being more than a description:
+// systemd writes it as a line of the unit's file.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // limits are the settings of what the job may use.
