@@ -146,7 +146,7 @@ func parseSize(flag, text string) (int64, error) {
 			continue
 		}
 		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if bytes := n * float64(unit.bytes); err == nil && n >= 0 && bytes < 1<<62 {
+		if bytes := n * float64(unit.bytes); err == nil && (bytes == 0 || bytes >= 1) && bytes < 1<<62 {
 			return int64(bytes), nil
 		}
 		break

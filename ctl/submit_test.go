@@ -66,6 +66,7 @@ func TestSubmitRefusesWhatIsWrongBeforeItAsks(t *testing.T) {
 		"ManyThings":      {[]string{"--gpus", "-1", "--priority", "urgent", "--", "x"}, "gpuqctl: gpus: -1 is not between 0 and 64\n"},
 		"TheSecondOfThem": {[]string{"--priority", "urgent", "--gpus", "-1", "--", "x"}, `priority: "urgent" is none of`},
 		"BadCode":         {[]string{"--retry-on", "75,x", "--", "x"}, `"x" is no exit code`},
+		"LessThanAByte":   {[]string{"--memory", "0.5B", "--", "x"}, `memory: "0.5B" is no size`},
 		"BadSize":         {[]string{"--memory", "16G", "--", "x"}, `memory: "16G" is no size`},
 		"SmallSize":       {[]string{"--memory", "1MiB", "--", "x"}, "memory_max: 1048576 bytes are not between"},
 		"BadBackoff":      {[]string{"--backoff", "5", "--", "x"}, "want a number with its unit"},

@@ -184,6 +184,22 @@ func TestAccountOpensItsOutputByName(t *testing.T) {
 	}
 }
 
+// TestWorkdirOfAnAttemptThatCameNoFurther: a host that goes down between the making
+// of the directory and its giving away leaves it root's.
+func TestWorkdirOfAnAttemptThatCameNoFurther(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root becomes another user")
+	}
+	b := runnertest.NewBench(t, newProcessStarter)
+	passable(b)
+	in := b.Intent("touch checkpoint")
+	in.Account, in.Workdir = nobody(), b.File("work")
+	b.Must(os.Mkdir(in.Workdir, 0o700))
+	if e := b.Wait(b.Start(in)); e.Code != 0 {
+		t.Errorf("got %+v", e)
+	}
+}
+
 // TestWorkdirThatAnotherAccountMade: who may write to the work root could lay out
 // what a job of somebody else finds in its directory.
 func TestWorkdirThatAnotherAccountMade(t *testing.T) {

@@ -103,9 +103,9 @@ func resetOOMScore() error {
 	return nil
 }
 
-// makeWorkdir makes the job's directory and gives it to the account; what was
-// there before keeps its owner, and checkWorkdir looks at that. The directories above are made so that users can
-// pass through but not look.
+// makeWorkdir makes the job's directory and gives it to the account; what was there
+// before, and is not as this makes it, keeps its owner, and checkWorkdir looks at
+// that. The directories above are made so that users can pass through but not look.
 //
 // Somebody may be able to write where it is made. So it is made as a new entry,
 // which no link can stand in for, and given away by a descriptor of what is
@@ -124,22 +124,27 @@ func makeWorkdir(in *runner.Intent) error {
 	}
 	defer unix.Close(above)
 	err = unix.Mkdirat(above, name, 0o700)
-	if errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	if err != nil {
+	there := errors.Is(err, unix.EEXIST)
+	if err != nil && !there {
 		return &fs.PathError{Op: "mkdir", Path: in.Workdir, Err: err}
 	}
 	fd, err := unix.Openat(above, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
+	switch {
+	case err != nil && there:
+		return nil // a link, or closed to root: what it is, entering it tells
+	case err != nil:
 		return &fs.PathError{Op: "open", Path: in.Workdir, Err: err}
 	}
 	dir := os.NewFile(uintptr(fd), in.Workdir)
 	defer dir.Close()
-	return give(dir, in.Account)
+	if err := give(dir, in.Account); err != nil && !there {
+		return err
+	}
+	return nil
 }
 
-// give changes the owner of a directory that was made just now.
+// give changes the owner of a directory that was made just now, or by an earlier
+// attempt that came no further.
 func give(dir *os.File, a *runner.Account) error {
 	info, err := dir.Stat()
 	if err != nil {

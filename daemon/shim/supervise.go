@@ -37,6 +37,7 @@ type supervisor struct {
 	frozenSince time.Time // zero: not frozen
 	frozeAt     time.Time // when the tree was last looked through for what runs on
 	frozen      time.Duration
+	stuck       bool // the last thaw did not succeed
 
 	status *unix.WaitStatus // the command's; nil while it runs
 	ended  time.Time        // of the command
@@ -196,8 +197,17 @@ func (s *supervisor) freeze(now time.Time) {
 	}
 }
 
+// thaw lets the tree go on. Where it cannot, the attempt counts as frozen still, and
+// each tick tries again.
 func (s *supervisor) thaw(now time.Time) {
-	s.tree.thaw()
+	if err := s.tree.thaw(); err != nil {
+		if !s.stuck {
+			note("%v; trying on", err)
+		}
+		s.stuck = true
+		return
+	}
+	s.stuck = false
 	s.frozen += now.Sub(s.frozenSince)
 	s.frozenSince = time.Time{}
 	note("thawed: the lease was renewed")

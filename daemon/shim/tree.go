@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"time"
 
@@ -72,17 +73,18 @@ func (t *tree) stopOnce(cgroupFrozen bool) (sent, fresh bool) {
 	return sent, fresh
 }
 
-// thaw lets go on what freeze stopped.
-func (t *tree) thaw() {
+// thaw lets go on what freeze stopped. After an error it is to be called again.
+func (t *tree) thaw() error {
 	if t.cgroup != "" {
 		if err := t.cgroup.Freeze(false); err != nil {
-			note("thaw the cgroup: %v", err)
+			return fmt.Errorf("thaw the cgroup: %w", err)
 		}
 	}
 	for p := range t.stopped {
 		_ = proctree.Signal(p, unix.SIGCONT) // gone is as good
 	}
 	t.stopped = nil
+	return nil
 }
 
 // holdMost bounds how long terminate waits for everything to stand still.
@@ -103,7 +105,9 @@ func (t *tree) terminate() {
 	for _, p := range procs {
 		_ = proctree.Signal(p.Process, unix.SIGTERM) // gone is as good
 	}
-	t.thaw()
+	if err := t.thaw(); err != nil {
+		note("%v", err) // SIGKILL reaches what is frozen, too
+	}
 	for _, p := range procs {
 		_ = proctree.Signal(p.Process, unix.SIGCONT)
 	}

@@ -216,29 +216,38 @@ func (s *Starter) Kill(ctx context.Context, a *runner.Attempt) error {
 	if err != nil {
 		return err
 	}
+	ended := true
 	if ok && started.Unit != "" {
-		if err := s.endUnit(ctx, started); err != nil {
+		if ended, err = s.endUnit(ctx, started); err != nil {
 			return fmt.Errorf("end unit of attempt %s: %w", a.Key(), err)
 		}
 	}
-	return a.KillLeftovers()
+	if err := a.KillLeftovers(); err != nil {
+		return err
+	}
+	if !ended {
+		// Without a cgroup of the attempt's own systemd may know of more than can be
+		// seen from here.
+		return fmt.Errorf("end unit of attempt %s: %s has not ended after %s: a process of it may be stuck in the kernel; see systemctl status %[2]s", a.Key(), started.Unit, killWait)
+	}
+	return nil
 }
 
-// endUnit returns when no unit of the attempt's invocation is loaded, or what is
-// left of it is for KillLeftovers to name.
-func (s *Starter) endUnit(ctx context.Context, started *runner.Started) error {
+// endUnit reports whether no unit of the attempt's invocation is loaded any more. It
+// gives systemd a while to see to that.
+func (s *Starter) endUnit(ctx context.Context, started *runner.Started) (ended bool, err error) {
 	boot, err := proctree.BootID()
 	if err != nil || boot != started.BootID {
-		return err
+		return err == nil, err
 	}
 	tick := unitTick
 	for began, asked := time.Now(), false; time.Since(began) < killWait; tick = min(2*tick, unitTickMax) {
 		u, err := s.bus.unit(ctx, started.Unit)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if u.gone() || u.InvocationID != started.InvocationID {
-			return nil
+			return true, nil
 		}
 		// Its shim is gone, so it is about to end by itself, and then has its witness
 		// to write still.
@@ -246,12 +255,12 @@ func (s *Starter) endUnit(ctx context.Context, started *runner.Started) error {
 		if !asked && (u.ActiveState == "active" && waited > activeWait || waited > killWait/2) {
 			asked = true
 			if err := s.bus.kill(ctx, started.Unit); err != nil {
-				return err
+				return false, err
 			}
 		}
 		if err := sleep(ctx, tick); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return false, nil
 }
