@@ -2,9 +2,12 @@ package hosts
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"gpuqd/daemon/ledger/sqlite"
 )
 
 func TestPackageIsRemovedAndPurged(t *testing.T) {
@@ -52,7 +55,17 @@ func TestPackageIsRemovedAndPurged(t *testing.T) {
 	h.output(t, "mkdir %[1]s && mount -t tmpfs shared %[1]s && touch %[1]s/checkpoint", mounted)
 	// A ledger may have any name there.
 	const ledger = "/var/lib/gpuqd/queue.db"
-	h.output(t, `python3 -c 'import sqlite3; c = sqlite3.connect("%s"); c.execute("create table jobs (id)"); c.commit()'`, ledger)
+	local := filepath.Join(t.TempDir(), "queue.db")
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: local, BusyTimeout: time.Second})
+	if err == nil {
+		err = store.Close()
+	}
+	if err == nil {
+		err = h.Push(ctx, local, ledger)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.output(t, "%s", apt+"purge gpuqd gpuqctl")
 	h.output(t, "test -e %[1]s/checkpoint && umount %[1]s && rmdir %[1]s && test -s %[2]s && rm %[2]s && rmdir /var/lib/gpuqd", mounted, ledger)
 	if out := h.output(t, "ls -d /etc/gpuqd /var/lib/gpuqd /run/gpuqd 2>/dev/null || true"); out != "" {
