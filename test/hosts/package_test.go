@@ -2,11 +2,13 @@ package hosts
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/ledger/sqlite"
 )
 
@@ -54,20 +56,16 @@ func TestPackageIsRemovedAndPurged(t *testing.T) {
 	})
 	h.output(t, "mkdir %[1]s && mount -t tmpfs shared %[1]s && touch %[1]s/checkpoint", mounted)
 	// A ledger may have any name there.
-	const ledger = "/var/lib/gpuqd/queue.db"
+	const kept = "/var/lib/gpuqd/queue.db"
 	local := filepath.Join(t.TempDir(), "queue.db")
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: local, BusyTimeout: time.Second})
-	if err == nil {
-		err = store.Close()
+	if err := makeLedger(ctx, local); err != nil {
+		t.Fatal(err)
 	}
-	if err == nil {
-		err = h.Push(ctx, local, ledger)
-	}
-	if err != nil {
+	if err := h.Push(ctx, local, kept); err != nil {
 		t.Fatal(err)
 	}
 	h.output(t, "%s", apt+"purge gpuqd gpuqctl")
-	h.output(t, "test -e %[1]s/checkpoint && umount %[1]s && rmdir %[1]s && test -s %[2]s && rm %[2]s && rmdir /var/lib/gpuqd", mounted, ledger)
+	h.output(t, "test -e %[1]s/checkpoint && umount %[1]s && rmdir %[1]s && test -s %[2]s && rm %[2]s && rmdir /var/lib/gpuqd", mounted, kept)
 	if out := h.output(t, "ls -d /etc/gpuqd /var/lib/gpuqd /run/gpuqd 2>/dev/null || true"); out != "" {
 		t.Errorf("left after the purge: %s", out)
 	}
@@ -76,6 +74,19 @@ func TestPackageIsRemovedAndPurged(t *testing.T) {
 	if out := h.output(t, "systemctl list-unit-files --no-legend 'gpuq*' | grep -v transient; find /etc -name '*gpuq*' ! -name gpuqd.service.d"); out != "" {
 		t.Errorf("systemd or /etc still knows of gpuqd after the purge: %s", out)
 	}
+}
+
+// makeLedger makes a SQLite ledger without jobs.
+func makeLedger(ctx context.Context, path string) error {
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: path})
+	if err != nil {
+		return err
+	}
+	l, err := ledger.Open(ctx, store)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	return l.Close()
 }
 
 func TestUnconfiguredHostIsNotStarted(t *testing.T) {
