@@ -85,9 +85,10 @@ func testKillRunning(t *testing.T, e *env) {
 func testPriority(t *testing.T, e *env) {
 	// All devices are kept busy while the two wait; one device is freed first.
 	w := newWitness(t)
-	gate := t.TempDir() + "/open"
-	hold := func(name string) []string {
-		return w.script(fmt.Sprintf(`while [ ! -e %s.%s ]; do sleep 0.1; done`, gate, name))
+	dir := t.TempDir()
+	gate := dir + "/open"
+	hold := func(name string) []string { // until the gate is open, or the test over
+		return w.script(fmt.Sprintf(`while [ -d %s ] && [ ! -e %s.%s ]; do sleep 0.1; done`, dir, gate, name))
 	}
 	var holders []job.ID
 	for i := range 6 {
@@ -114,6 +115,9 @@ func testPriority(t *testing.T, e *env) {
 		}
 	}
 	e.waitEnd(t, low)
+	for _, id := range holders { // each through its gate, before that is gone
+		e.waitEnd(t, id)
+	}
 	var order []job.ID
 	for _, x := range w.read(t) {
 		if x.event == "start" && (x.id == low || x.id == high) {
