@@ -34,6 +34,7 @@ python3:python3
 gcc:gcc
 libc6-dev:/usr/include/stdio.h
 shellcheck:shellcheck
+dbus-daemon:dbus-daemon
 '
 wanted_for_packages='
 git:git

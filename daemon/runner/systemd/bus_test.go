@@ -47,7 +47,7 @@ func TestSilentBusIsNotWaitedForWithoutEnd(t *testing.T) {
 func TestSystemdOffTheBusCountsAsLost(t *testing.T) {
 	daemon, err := exec.LookPath("dbus-daemon")
 	if err != nil {
-		t.Skip("there is no dbus-daemon here")
+		t.Skip("there is no dbus-daemon here: apt-get install dbus-daemon")
 	}
 	dir := t.TempDir()
 	for name, text := range map[string]string{
