@@ -135,7 +135,7 @@ func (b operateBench) claimAs(t *testing.T, user string, devices ...string) *run
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.devices.Acquire(j.ID, j.Attempt, devices); err != nil {
+	if err := b.devices.Acquire(j.ID, j.Attempt, devices, 0); err != nil {
 		t.Fatal(err)
 	}
 	r := newRun(b.Agent, j, devices)

@@ -33,7 +33,7 @@ func TestStatusLine(t *testing.T) {
 	b.ready.Store(true)
 	want(t, "2 simulated devices: 2 free; no job running")
 	r := b.claimAs(t, "ada")
-	if err := b.devices.Acquire(r.hold.JobID, 1, []string{b.devices.Snapshot()[0].UUID}); err != nil {
+	if err := b.devices.Acquire(r.hold.JobID, 1, []string{b.devices.Snapshot()[0].UUID}, 0); err != nil {
 		t.Fatal(err)
 	}
 	want(t, "2 simulated devices: 1 busy, 1 free; 1 job running")

@@ -39,13 +39,14 @@ func (e *NotFreeError) Error() string {
 func (e *NotFreeError) Is(target error) bool { return target == ErrNotFree }
 
 // Acquire grants all the devices to an attempt, or none: then it returns a
-// NotFreeError. No devices at all is a grant too, for jobs that need none.
-func (m *Manager) Acquire(id job.ID, number int, uuids []string) error {
+// NotFreeError. Of each it gets share bytes of memory, beside others that share it;
+// 0 is the whole device. No devices at all is a grant too, for jobs that need none.
+func (m *Manager) Acquire(id job.ID, number int, uuids []string, share uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var refused []Refusal
 	for i, uuid := range uuids {
-		if reason := m.refuse(uuid, uuids[:i]); reason != "" {
+		if reason := m.refuse(uuid, uuids[:i], share); reason != "" {
 			refused = append(refused, Refusal{uuid, reason})
 		}
 	}
@@ -53,50 +54,69 @@ func (m *Manager) Acquire(id job.ID, number int, uuids []string) error {
 		return &NotFreeError{Refused: refused}
 	}
 	for _, uuid := range uuids {
-		m.grant(m.entries[uuid], attempt{id, number})
+		m.grant(m.entries[uuid], Holder{id, number, share})
 	}
 	return nil
 }
 
 // refuse says why a device cannot be acquired; "" when it can. m.mu is held.
-func (m *Manager) refuse(uuid string, before []string) string {
+func (m *Manager) refuse(uuid string, before []string, share uint64) string {
 	e := m.entries[uuid]
 	switch {
 	case e == nil:
 		return ErrUnknown.Error()
 	case slices.Contains(before, uuid):
 		return "it was asked for twice"
-	case e.holder != attempt{}:
-		return fmt.Sprintf("attempt %d of job %s holds it", e.holder.number, e.holder.id)
-	case e.state != Free:
+	case e.state == Free:
+		return exceeds(share, 0, e.facts.MemoryBytes)
+	case e.state != Busy:
 		return fmt.Sprintf("it is %s: %s", e.state, e.reason)
 	}
-	return ""
+	granted, may := e.shared()
+	if share == 0 || !may {
+		return heldBy(e.first())
+	}
+	return exceeds(share, granted, e.facts.MemoryBytes)
 }
 
-func (m *Manager) grant(e *entry, to attempt) {
-	if e.holder == (attempt{}) && !e.left.IsZero() && m.gap != nil {
+func heldBy(h Holder) string {
+	return fmt.Sprintf("attempt %d of job %s holds it", h.Attempt, h.JobID)
+}
+
+// exceeds says that a share does not fit beside what is granted; "" where it does.
+func exceeds(share, granted, all uint64) string {
+	if share <= all && granted <= all-share {
+		return ""
+	}
+	return fmt.Sprintf("%d of its %d bytes are granted, and %d more were asked for", granted, all, share)
+}
+
+func (m *Manager) grant(e *entry, to Holder) {
+	if len(e.holders) == 0 && !e.left.IsZero() && m.gap != nil {
 		m.gap(m.now().Sub(e.left))
 	}
-	e.holder = to
+	if e.holder(to.JobID, to.Attempt) < 0 {
+		e.holders = append(e.holders, to)
+	}
 	m.settle(e)
 }
 
 // Adopt gives devices to an attempt that was found running after a restart, all
-// or none. They are held from now on even where they are sick, cordoned or not
-// (yet) in the inventory. Only another holder is a reason to refuse: a
-// NotFreeError, which means that two attempts were found on one device.
-func (m *Manager) Adopt(id job.ID, number int, uuids []string) error {
+// or none, with the share that it was granted. They are held from now on even where
+// they are sick, cordoned or not (yet) in the inventory. Only a holder that does
+// not share is a reason to refuse: a NotFreeError, which means that two attempts
+// were found on one device.
+func (m *Manager) Adopt(id job.ID, number int, uuids []string, share uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	to := attempt{id, number}
 	var refused []Refusal
 	for _, uuid := range uuids {
-		if e := m.entries[uuid]; e != nil && e.holder != to && e.holder != (attempt{}) {
-			refused = append(refused, Refusal{
-				uuid,
-				fmt.Sprintf("attempt %d of job %s holds it", e.holder.number, e.holder.id),
-			})
+		e := m.entries[uuid]
+		if e == nil || len(e.holders) == 0 || e.holder(id, number) >= 0 {
+			continue
+		}
+		if _, may := e.shared(); share == 0 || !may {
+			refused = append(refused, Refusal{uuid, heldBy(e.first())})
 		}
 	}
 	if refused != nil {
@@ -106,12 +126,12 @@ func (m *Manager) Adopt(id job.ID, number int, uuids []string) error {
 		e := m.entries[uuid]
 		if e == nil {
 			e = &entry{
-				facts: Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex}},
+				facts: Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex}},
 				sick:  "an attempt was found on it, and no inventory names it",
 			}
 			m.entries[uuid] = e
 		}
-		m.grant(e, to)
+		m.grant(e, Holder{id, number, share})
 	}
 	return nil
 }
@@ -121,12 +141,16 @@ func (m *Manager) Release(id job.ID, number int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for uuid, e := range m.entries {
-		if e.holder != (attempt{id, number}) {
+		i := e.holder(id, number)
+		if i < 0 {
 			continue
 		}
-		e.holder, e.left = attempt{}, m.now()
+		e.holders = slices.Delete(e.holders, i, i+1)
+		if len(e.holders) == 0 {
+			e.left = m.now()
+		}
 		m.settle(e)
-		if !e.seen {
+		if !e.seen && len(e.holders) == 0 {
 			m.spend(e.state, m.now().Sub(e.since))
 			delete(m.entries, uuid) // known by the attempt alone
 		}

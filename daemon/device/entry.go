@@ -7,33 +7,52 @@ import (
 	"gpuqd/daemon/job"
 )
 
-// attempt names the holder of a device; the zero value is nobody.
-type attempt struct {
-	id     job.ID
-	number int
-}
-
 // cordon is an operator's word that a device takes no new attempts.
 type cordon struct{ reason, who string }
 
 // entry is all that is known of one device. Its state follows from the
 // independent facts below and is never set by hand.
 type entry struct {
-	facts  Facts
-	sick   string // why it must take no work; "" when well
-	holder attempt
-	left   time.Time // when its last holder released it; zero before the first
-	cordon *cordon
-	seen   bool // a report has named it; false for one that is known only by adoption
+	facts   Facts
+	sick    string    // why it must take no work; "" when well
+	holders []Holder  // in the order in which they came; one alone where it has the whole device
+	left    time.Time // when its last holder released it; zero before the first
+	cordon  *cordon
+	seen    bool // a report has named it; false for one that is known only by adoption
 
 	state  State // as of the last settle
 	reason string
 	since  time.Time
 }
 
+// holder returns the place among the holders of an attempt, -1 where it is none.
+func (e *entry) holder(id job.ID, number int) int {
+	return slices.IndexFunc(e.holders, func(h Holder) bool { return h.JobID == id && h.Attempt == number })
+}
+
+// shared returns how much memory is granted, and whether more attempts could
+// have a share: no attempt has the whole device.
+func (e *entry) shared() (bytes uint64, may bool) {
+	for _, h := range e.holders {
+		if h.MemoryBytes == 0 {
+			return e.facts.MemoryBytes, false
+		}
+		bytes += h.MemoryBytes
+	}
+	return bytes, true
+}
+
+// first returns the first holder; the zero value is nobody.
+func (e *entry) first() Holder {
+	if len(e.holders) == 0 {
+		return Holder{}
+	}
+	return e.holders[0]
+}
+
 // derive returns the state that the facts amount to, and its reason.
 func (e *entry) derive() (State, string) {
-	held := e.holder != attempt{}
+	held := len(e.holders) > 0
 	switch {
 	case e.sick != "":
 		return Sick, e.sick
@@ -64,12 +83,14 @@ func (e *entry) status() Status {
 	s := Status{
 		Device:          e.facts.Device,
 		State:           e.state,
-		JobID:           e.holder.id,
-		Attempt:         e.holder.number,
+		JobID:           e.first().JobID,
+		Attempt:         e.first().Attempt,
+		Holders:         slices.Clone(e.holders),
 		Reason:          e.reason,
 		Since:           e.since,
 		MemoryUsedBytes: e.facts.MemoryUsedBytes,
 		Processes:       slices.Clone(e.facts.Processes),
+		Condition:       e.facts.Condition,
 	}
 	if e.cordon != nil {
 		s.Who = e.cordon.who

@@ -182,7 +182,7 @@ func (f *follower) filter(all []Facts) []Facts {
 			continue
 		}
 		ours = append(ours, Facts{
-			Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex},
+			Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex},
 			Sick:   "it is configured as this host's, but the driver does not report it; compare with nvidia-smi -L",
 		})
 	}

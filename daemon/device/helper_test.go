@@ -123,9 +123,9 @@ func (s *scripted) eventuallyState(t *testing.T, uuid string, want State) Status
 // Pieces of scripts. untilClosed ends when gpuqd closes standard
 // input.
 const (
-	sayInventory = `echo '{"version":1,"devices":[{"uuid":"GPU-a","index":0,"memory_bytes":100,"memory_used_bytes":7},` +
+	sayInventory = `echo '{"version":2,"devices":[{"uuid":"GPU-a","index":0,"memory_bytes":100,"memory_used_bytes":7},` +
 		`{"uuid":"GPU-b","index":1,"memory_bytes":100}]}'` + "\n"
-	sayHeartbeat  = `echo '{"version":1,"heartbeat":true}'` + "\n"
+	sayHeartbeat  = `echo '{"version":2,"heartbeat":true}'` + "\n"
 	sayHeartbeats = "while sleep 0.05; do\n" + sayHeartbeat + "done\n"
 	untilClosed   = "while read -r word; do :; done\n"
 )
@@ -215,7 +215,7 @@ func TestHelperThatIgnoresTheStopIsLeftBehind(t *testing.T) {
 
 func TestHelperGarbage(t *testing.T) {
 	t.Run("AmongLinesIsSkippedAndLoggedOnce", func(t *testing.T) {
-		s := newScripted(t, "echo NVRM: hello\necho '{\"version\":1,'\n"+sayInventory+untilClosed)
+		s := newScripted(t, "echo NVRM: hello\necho '{\"version\":2,'\n"+sayInventory+untilClosed)
 		runManager(t, s.Manager)
 		s.eventuallyState(t, "GPU-b", Free)
 		if n := s.log.count("a line that is none"); n != 1 {
@@ -280,7 +280,7 @@ func TestHelperThatEnds(t *testing.T) {
 		}
 	})
 	t.Run("WithAnErrorKeepsItAsTheReason", func(t *testing.T) {
-		s := newScripted(t, `echo '{"version":1,"error":{"kind":"no_driver","message":"install it"}}'`+"\nexit 3")
+		s := newScripted(t, `echo '{"version":2,"error":{"kind":"no_driver","message":"install it"}}'`+"\nexit 3")
 		s.helper.Silence = 20 * time.Millisecond
 		runManager(t, s.Manager)
 		wait.Until(t, "three starts", func() bool { return len(s.pids(t)) >= 3 })

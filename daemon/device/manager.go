@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Manager keeps the one picture of a host's devices. A device is held by at most
-// one attempt. All methods may be called from any goroutine.
+// Manager keeps the one picture of a host's devices. A device is held by one
+// attempt, or shared by several, each with a part of its memory. All methods may be called from any goroutine.
 type Manager struct {
 	host    string
 	source  Source
@@ -18,6 +18,7 @@ type Manager struct {
 	now     func() time.Time
 	ready   chan struct{} // closed by the first report
 	changed chan struct{} // capacity 1: a signal that nobody has read yet covers the next
+	alarms  chan Alarm
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
@@ -40,6 +41,7 @@ func New(host string, source Source, log *slog.Logger) *Manager {
 		now:     time.Now,
 		ready:   make(chan struct{}),
 		changed: make(chan struct{}, 1),
+		alarms:  make(chan Alarm, alarmsMax),
 		entries: map[string]*entry{},
 		spent:   map[State]time.Duration{},
 	}
@@ -66,6 +68,10 @@ func (m *Manager) Ready() <-chan struct{} { return m.ready }
 // Changed signals that a device may have become free or that its health changed.
 // Signals are coalesced into one; there can be one reader.
 func (m *Manager) Changed() <-chan struct{} { return m.changed }
+
+// Alarms tells which running attempts must end, and why. An alarm that is not
+// read is raised again with the next inventory for as long as its reason lasts.
+func (m *Manager) Alarms() <-chan Alarm { return m.alarms }
 
 // Problem returns what is wrong with the source itself, such as a missing
 // driver; "" when it is well. It says why a host shows no devices.
@@ -120,7 +126,7 @@ func (m *Manager) settle(e *entry) {
 	}
 	m.log.Log(context.Background(), level, "device state changed", "device_uuid", e.facts.UUID,
 		"state_from", from, "state_to", e.state, "reason", e.reason,
-		"job_id", e.holder.id, "attempt", e.holder.number)
+		"job_id", e.first().JobID, "attempt", e.first().Attempt)
 	if e.state == Free || e.state == Sick || from == Sick {
 		m.signal()
 	}

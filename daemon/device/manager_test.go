@@ -39,10 +39,10 @@ func TestAcquire(t *testing.T) {
 
 	t.Run("GrantsAllOrNothing", func(t *testing.T) {
 		m := newManager("a", "b", "c")
-		if err := m.Acquire(one, 1, []string{"b"}); err != nil {
+		if err := m.Acquire(one, 1, []string{"b"}, 0); err != nil {
 			t.Fatal(err)
 		}
-		err := m.Acquire(two, 3, []string{"a", "b", "x"})
+		err := m.Acquire(two, 3, []string{"a", "b", "x"}, 0)
 		var notFree *NotFreeError
 		if !errors.Is(err, ErrNotFree) || !errors.As(err, &notFree) {
 			t.Fatalf("got %v, want ErrNotFree", err)
@@ -59,13 +59,13 @@ func TestAcquire(t *testing.T) {
 	})
 
 	t.Run("NoDevicesIsAGrant", func(t *testing.T) {
-		if err := newManager().Acquire(one, 1, nil); err != nil {
+		if err := newManager().Acquire(one, 1, nil, 0); err != nil {
 			t.Fatal(err)
 		}
 	})
 
 	t.Run("RefusesADeviceNamedTwice", func(t *testing.T) {
-		if err := newManager("a").Acquire(one, 1, []string{"a", "a"}); !errors.Is(err, ErrNotFree) {
+		if err := newManager("a").Acquire(one, 1, []string{"a", "a"}, 0); !errors.Is(err, ErrNotFree) {
 			t.Fatalf("got %v, want ErrNotFree", err)
 		}
 	})
@@ -73,7 +73,7 @@ func TestAcquire(t *testing.T) {
 	t.Run("RefusesTheHolderItself", func(t *testing.T) {
 		m := newManager("a")
 		for i, want := range []error{nil, ErrNotFree} {
-			if err := m.Acquire(one, 1, []string{"a"}); !errors.Is(err, want) {
+			if err := m.Acquire(one, 1, []string{"a"}, 0); !errors.Is(err, want) {
 				t.Fatalf("call %d: got %v, want %v", i, err, want)
 			}
 		}
@@ -87,7 +87,7 @@ func TestAcquire(t *testing.T) {
 		r := inventory("a", "b")
 		r.Devices[1].Sick = "fell off the bus"
 		m.take(r)
-		err := m.Acquire(one, 1, []string{"a", "b"})
+		err := m.Acquire(one, 1, []string{"a", "b"}, 0)
 		for _, want := range []string{"cordoned: row remap pending", "sick: fell off the bus"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v does not say %q", err, want)
@@ -100,7 +100,7 @@ func TestRelease(t *testing.T) {
 	id := job.NewID()
 	t.Run("SignalsAndFreesOnlyThatAttempt", func(t *testing.T) {
 		m := newManager("a", "b")
-		if err := errors.Join(m.Acquire(id, 1, []string{"a"}), m.Acquire(id, 2, []string{"b"})); err != nil {
+		if err := errors.Join(m.Acquire(id, 1, []string{"a"}, 0), m.Acquire(id, 2, []string{"b"}, 0)); err != nil {
 			t.Fatal(err)
 		}
 		m.Release(id, 3)
@@ -117,7 +117,7 @@ func TestRelease(t *testing.T) {
 	})
 	t.Run("LeavesACordonedDeviceCordoned", func(t *testing.T) {
 		m := newManager("a")
-		if err := errors.Join(m.Acquire(id, 1, []string{"a"}), m.Cordon("a", "dust", "bob")); err != nil {
+		if err := errors.Join(m.Acquire(id, 1, []string{"a"}, 0), m.Cordon("a", "dust", "bob")); err != nil {
 			t.Fatal(err)
 		}
 		if s := m.find("a"); s.State != Draining || s.Reason != "dust" || s.Who != "bob" || s.JobID != id {
@@ -137,7 +137,7 @@ func TestAdopt(t *testing.T) {
 	one, two := job.NewID(), job.NewID()
 	t.Run("HoldsBeforeTheInventoryNamesTheDevice", func(t *testing.T) {
 		m := New("host-1", Simulated{}, nil)
-		if err := m.Adopt(one, 2, []string{"a"}); err != nil {
+		if err := m.Adopt(one, 2, []string{"a"}, 0); err != nil {
 			t.Fatal(err)
 		}
 		if s := m.find("a"); s.State != Sick || s.JobID != one || s.Attempt != 2 || s.Reason == "" {
@@ -156,7 +156,7 @@ func TestAdopt(t *testing.T) {
 		r := inventory("a", "b")
 		r.Devices[0].Sick = "ecc"
 		m.take(r)
-		if err := errors.Join(m.Cordon("b", "dust", "bob"), m.Adopt(one, 1, []string{"a", "b"})); err != nil {
+		if err := errors.Join(m.Cordon("b", "dust", "bob"), m.Adopt(one, 1, []string{"a", "b"}, 0)); err != nil {
 			t.Fatal(err)
 		}
 		if a, b := m.find("a"), m.find("b"); a.JobID != one || a.State != Sick || b.JobID != one || b.State != Draining {
@@ -166,11 +166,11 @@ func TestAdopt(t *testing.T) {
 	t.Run("IsIdempotentAndRefusesASecondHolder", func(t *testing.T) {
 		m := newManager("a", "b")
 		for range 2 {
-			if err := m.Adopt(one, 1, []string{"a"}); err != nil {
+			if err := m.Adopt(one, 1, []string{"a"}, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := m.Adopt(two, 1, []string{"b", "a"}); !errors.Is(err, ErrNotFree) {
+		if err := m.Adopt(two, 1, []string{"b", "a"}, 0); !errors.Is(err, ErrNotFree) {
 			t.Fatalf("got %v, want ErrNotFree", err)
 		}
 		if s := m.find("b"); s.State != Free {
@@ -179,7 +179,7 @@ func TestAdopt(t *testing.T) {
 	})
 	t.Run("ForgetsADeviceThatOnlyTheAttemptKnew", func(t *testing.T) {
 		m := newManager("a")
-		if err := m.Adopt(one, 1, []string{"gone"}); err != nil {
+		if err := m.Adopt(one, 1, []string{"gone"}, 0); err != nil {
 			t.Fatal(err)
 		}
 		m.Release(one, 1)
@@ -193,7 +193,7 @@ func TestReports(t *testing.T) {
 	t.Run("VanishedDeviceIsSickAndBackWhenNamedAgain", func(t *testing.T) {
 		m := newManager("a", "b")
 		id := job.NewID()
-		if err := m.Acquire(id, 1, []string{"b"}); err != nil {
+		if err := m.Acquire(id, 1, []string{"b"}, 0); err != nil {
 			t.Fatal(err)
 		}
 		m.take(inventory("a"))

@@ -12,6 +12,12 @@ import (
 	"gpuqd/daemon/job"
 )
 
+// attempt names the holder of a device; the zero value is nobody.
+type attempt struct {
+	id     job.ID
+	number int
+}
+
 // model is what a Manager must agree with: plain facts per device and no rules
 // for keeping them in step.
 type model struct {
@@ -57,7 +63,7 @@ func TestManagerAgreesWithModel(t *testing.T) {
 			"acquire": func(t *rapid.T) {
 				who, what := by.Draw(t, "by"), some.Draw(t, "what")
 				ok := !slices.ContainsFunc(what, func(u string) bool { return !want.known(u) || want.state(u) != Free })
-				if err := m.Acquire(who.id, who.number, what); (err == nil) != ok {
+				if err := m.Acquire(who.id, who.number, what, 0); (err == nil) != ok {
 					t.Fatalf("acquire %v: %v, want success %v", what, err, ok)
 				}
 				want.hold(who, what, ok)
@@ -68,7 +74,7 @@ func TestManagerAgreesWithModel(t *testing.T) {
 					h, held := want.holder[u]
 					return held && h != who
 				})
-				if err := m.Adopt(who.id, who.number, what); (err == nil) != ok {
+				if err := m.Adopt(who.id, who.number, what, 0); (err == nil) != ok {
 					t.Fatalf("adopt %v: %v, want success %v", what, err, ok)
 				}
 				want.hold(who, what, ok)
@@ -174,7 +180,7 @@ func TestRacingAttemptsNeverShareADevice(t *testing.T) {
 			id := job.NewID()
 			for round := range 300 {
 				i, j := (worker+round)%4, (worker*3+round*2+1)%4
-				if i == j || m.Acquire(id, round+1, []string{uuids[i], uuids[j]}) != nil {
+				if i == j || m.Acquire(id, round+1, []string{uuids[i], uuids[j]}, 0) != nil {
 					continue
 				}
 				granted.Add(1)

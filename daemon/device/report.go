@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // WireVersion is the version of the lines that gpuqd-device writes. It grows
 // when an old reader would misread a new line; new fields alone leave it.
-const WireVersion = 1
+const WireVersion = 2
 
 // LineBytesMax bounds one line of gpuqd-device. 16 devices with a hundred
 // processes each stay below a tenth of it.
@@ -18,13 +19,19 @@ const LineBytesMax = 1 << 20
 const ExitNoDriver = 3
 
 // Report is one message of a source, and one line of gpuqd-device. It is an
-// error, a heartbeat or a full inventory, which may be empty.
+// error, a heartbeat, events, or a full inventory, which may be empty.
 type Report struct {
 	Version   int  `json:"version"`
 	Heartbeat bool `json:"heartbeat,omitempty"` // the source made progress; nothing else is said
 	// Devices is the full inventory: what it does not name is not there. Empty is
 	// a host without devices, nil (and absent in JSON) says nothing of them.
 	Devices []Facts `json:"devices,omitzero"`
+	// Look is the highest look asked for (Looker) before the sampling of Devices
+	// began; 0 for none.
+	Look uint64 `json:"look,omitempty"`
+	// Events have happened since the last report. One that also has Devices is
+	// later than its events.
+	Events []Event `json:"events,omitempty"`
 	// Problems are troubles that belong to no device that could be named.
 	Problems []string `json:"problems,omitempty"`
 	// Error says that the source knows nothing of its devices; they are all sick.
@@ -34,10 +41,64 @@ type Report struct {
 // Facts is what a source says of one device.
 type Facts struct {
 	Device
+	// MemoryUsedBytes is without what the driver keeps for itself, where it tells.
 	MemoryUsedBytes uint64    `json:"memory_used_bytes"`
 	Processes       []Process `json:"processes,omitempty"`
+	Condition
 	// Sick is why the device must take no work; "" when it is well.
 	Sick string `json:"sick,omitempty"`
+}
+
+// Condition is how a device fares. What a driver does not tell is nil or empty.
+type Condition struct {
+	UtilisationPercent *int     `json:"utilisation_percent,omitempty"` // time with a kernel running, over the driver's last sample period
+	TemperatureCelsius *int     `json:"temperature_celsius,omitempty"`
+	PowerWatts         *float64 `json:"power_watts,omitempty"`
+	PowerLimitWatts    *float64 `json:"power_limit_watts,omitempty"`
+	// Throttle has the reasons for which clocks are held down, idleness aside.
+	Throttle []string `json:"throttle,omitempty"`
+	ECC      *ECC     `json:"ecc,omitempty"` // nil where it is off or not there
+	// Recovery is what the driver says must be done before the device can be
+	// trusted again; "" for nothing.
+	Recovery RecoveryAction `json:"recovery,omitempty"`
+}
+
+// ECC has a device's memory errors.
+type ECC struct {
+	Corrected            uint64 `json:"corrected"`               // since the driver was loaded
+	Uncorrected          uint64 `json:"uncorrected"`             // since the driver was loaded
+	UncorrectedAggregate uint64 `json:"uncorrected_aggregate"`   // over the device's life
+	RemapPending         bool   `json:"remap_pending,omitempty"` // rows or pages are retired at the next reset
+	RemapFailed          bool   `json:"remap_failed,omitempty"`  // no spare row is left: the device is to be replaced
+}
+
+// RecoveryAction is what a device needs, in the driver's words.
+type RecoveryAction string
+
+// The recovery actions. Source: nvmlDeviceGpuRecoveryAction_t in nvml.h.
+const (
+	RecoveryReset      RecoveryAction = "gpu_reset"
+	RecoveryReboot     RecoveryAction = "node_reboot"
+	RecoveryDrainP2P   RecoveryAction = "drain_p2p"       // peers are to be drained, then it is to be reset
+	RecoveryDrainReset RecoveryAction = "drain_and_reset" // it may work on what it has, but take nothing new
+)
+
+// EventKind says what an event is.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventXID         EventKind = "xid"
+	EventUncorrected EventKind = "ecc_uncorrected" // a double-bit error
+)
+
+// Event is something that the driver has reported as it happened.
+type Event struct {
+	UUID  string    `json:"uuid"` // of the device or MIG instance, or of the GPU whose instances it may concern; "" where the driver does not say
+	Kind  EventKind `json:"kind"`
+	XID   int       `json:"xid,omitempty"`
+	Count int       `json:"count"` // how many of the same were heard together, from 1
+	At    time.Time `json:"at"`    // of the first, when it was heard
 }
 
 // ErrorKind says what kept a source from its devices.
@@ -81,8 +142,8 @@ func ParseLine(line []byte) (Report, error) {
 	if err := json.Unmarshal(line, &r); err != nil {
 		return Report{}, fmt.Errorf("read a line of gpuqd-device: %w", err)
 	}
-	if !r.Heartbeat && r.Error == nil && r.Devices == nil {
-		return Report{}, errors.New("read a line of gpuqd-device: it is no heartbeat, no inventory and no error")
+	if !r.Heartbeat && r.Error == nil && r.Devices == nil && r.Events == nil {
+		return Report{}, errors.New("read a line of gpuqd-device: it is no heartbeat, no inventory, no event and no error")
 	}
 	for _, f := range r.Devices {
 		if f.UUID == "" {

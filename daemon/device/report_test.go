@@ -37,12 +37,12 @@ func TestLineIsRefused(t *testing.T) {
 	for name, line := range map[string]string{
 		"Garbage":          "NVRM: warning",
 		"Empty":            "",
-		"Cut":              `{"version":1,"devices":[{"uu`,
-		"SaysNothing":      `{"version":1}`,
+		"Cut":              `{"version":2,"devices":[{"uu`,
+		"SaysNothing":      `{"version":2}`,
 		"NoVersion":        `{"devices":[]}`,
-		"NamelessDevice":   `{"version":1,"devices":[{"index":0}]}`,
-		"WrongType":        `{"version":1,"devices":7}`,
-		"OtherVersion":     `{"version":2,"devices":"of another kind"}`,
+		"NamelessDevice":   `{"version":2,"devices":[{"index":0}]}`,
+		"WrongType":        `{"version":2,"devices":7}`,
+		"OtherVersion":     `{"version":99,"devices":"of another kind"}`,
 		"AnotherWayOfJSON": `[1]`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,6 +49,7 @@ func (s Simulated) Run(ctx context.Context, deliver func(Report)) error {
 			MemoryBytes: s.MemoryBytes,
 			Simulated:   true,
 			MinorNumber: UnknownIndex,
+			NUMANode:    UnknownIndex,
 			Node:        node,
 		}})
 	}

@@ -13,7 +13,7 @@ func TestUsage(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m, id := newManager("a", "b"), job.NewID()
 			time.Sleep(10 * time.Second)
-			if err := m.Acquire(id, 1, []string{"a"}); err != nil {
+			if err := m.Acquire(id, 1, []string{"a"}, 0); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(7 * time.Second)
@@ -29,7 +29,7 @@ func TestUsage(t *testing.T) {
 	t.Run("TimeOfADeviceThatIsForgottenStays", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m, id := newManager(), job.NewID()
-			if err := m.Adopt(id, 1, []string{"unseen"}); err != nil {
+			if err := m.Adopt(id, 1, []string{"unseen"}, 0); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(5 * time.Second)
@@ -47,7 +47,7 @@ func TestUsage(t *testing.T) {
 			m.ObserveGaps(func(gap time.Duration) { gaps = append(gaps, gap) })
 			for _, pause := range []time.Duration{time.Hour, 20 * time.Millisecond, 0} {
 				time.Sleep(pause)
-				if err := m.Acquire(id, 1, []string{"a"}); err != nil {
+				if err := m.Acquire(id, 1, []string{"a"}, 0); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)

@@ -41,7 +41,7 @@ func TestInventoryDescribesEachMachine(t *testing.T) {
 					UUID: mock.UUID, Index: i, Model: mock.Config.Name, MinorNumber: mock.Minor,
 					MemoryBytes: mock.MemoryInfo.Total, PCIAddress: "0000:00:00.0",
 				}
-				if d.Device != want || d.Sick != "" || !strings.Contains(d.Model, c.model) {
+				if !reflect.DeepEqual(d.Device, want) || d.Sick != "" || !strings.Contains(d.Model, c.model) {
 					t.Errorf("device %d is %+v, want %+v", i, d, want)
 				}
 				uuids[d.UUID] = true
@@ -70,7 +70,7 @@ func sampleOne(t *testing.T, spoil func(*server.Server, *server.Device)) device.
 			t.Errorf("device %d is sick (%s) though 2 alone was changed", i, d.Sick)
 		}
 	}
-	if r.Devices[2].Device != before.Devices[2].Device {
+	if !reflect.DeepEqual(r.Devices[2].Device, before.Devices[2].Device) {
 		t.Errorf("device 2 was %+v and is %+v", before.Devices[2].Device, r.Devices[2].Device)
 	}
 	return r.Devices[2]
