@@ -1,27 +1,55 @@
 package device
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // take brings one report into the picture.
 func (m *Manager) take(r Report) {
 	if r.Heartbeat {
 		return // the source itself watches that it goes on
 	}
+	users := m.owners(r.Devices)
+	kill, again := m.takeIn(r, users)
+	m.save()
+	m.end(kill, again)
+}
+
+// takeIn is take under m.mu. It returns the processes to end, and whether to look
+// again soon.
+func (m *Manager) takeIn(r Report, users map[string][]left) (kill []ProcessOwner, again bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.complain(r)
-	if r.Error != nil {
-		for _, e := range m.entries {
-			e.sick = r.Error.Message
-			m.settle(e)
-		}
-	} else {
-		m.takeInventory(r.Devices)
+	now := m.now()
+	m.takeEvents(r.Events)
+	switch {
+	case r.Error != nil:
+		m.complain(r)
+		m.hearNothing(r.Error.Message)
+	case r.Devices != nil:
+		m.complain(r)
+		kill, again = m.takeInventory(r, users, now)
 	}
-	if !m.reported {
+	if (r.Error != nil || r.Devices != nil) && !m.reported {
 		m.reported = true
 		close(m.ready)
 		m.signal()
+	}
+	return kill, again
+}
+
+// hearNothing makes every device sick whose source knows nothing of it. Nobody looks
+// at those that attempts have left. m.mu is held.
+func (m *Manager) hearNothing(why string) {
+	for _, e := range m.sorted() {
+		e.unheard = why
+		if e.check != nil {
+			for _, who := range e.check.attempts {
+				m.looked(who, e.facts.UUID, why)
+			}
+		}
+		m.settle(e)
 	}
 }
 
@@ -46,24 +74,55 @@ func (m *Manager) complain(r Report) {
 // takeInventory makes the devices of a full inventory known. One that was known
 // and is not named any more is sick, not forgotten: an attempt may hold it, and a
 // person must see that it is gone. m.mu is held.
-func (m *Manager) takeInventory(inventory []Facts) {
-	named := make(map[string]bool, len(inventory))
-	for _, f := range inventory {
+func (m *Manager) takeInventory(r Report, users map[string][]left, now time.Time) (kill []ProcessOwner, again bool) {
+	named := make(map[string]bool, len(r.Devices))
+	for _, f := range r.Devices {
 		named[f.UUID] = true
 		e := m.entries[f.UUID]
 		if e == nil {
-			e = &entry{}
-			m.entries[f.UUID] = e
+			e = m.newEntry(f)
 		}
-		e.facts, e.sick, e.seen = f, f.Sick, true
-		m.settle(e)
-	}
-	for uuid, e := range m.entries {
-		if named[uuid] {
-			continue
+		e.facts, e.users, e.sampled, e.seen, e.lost, e.unheard = f, users[f.UUID], now, true, false, ""
+		m.takeECC(e, now)
+		ours, more := m.judge(e, r.Look, now)
+		kill, again = append(kill, ours...), again || more
+		if e.check == nil && len(e.holders) == 0 && (e.idle == nil || f.MemoryUsedBytes < *e.idle) {
+			e.idle = &f.MemoryUsedBytes
 		}
-		e.sick = "lost: the driver does not report it any more; look at the kernel log, then reset the device or restart the host"
-		e.facts.MemoryUsedBytes, e.facts.Processes = 0, nil
 		m.settle(e)
+		m.alarm(e)
 	}
+	for _, e := range m.sorted() {
+		if !named[e.facts.UUID] {
+			m.lose(e)
+		}
+	}
+	return kill, again
+}
+
+// lose notes that a device is not in the inventory. m.mu is held.
+func (m *Manager) lose(e *entry) {
+	e.unheard = ""
+	e.facts.MemoryUsedBytes, e.facts.Processes, e.users = 0, nil, nil
+	if e.seen { // else an attempt was found on it, and nobody has seen it yet
+		if !e.lost {
+			m.windowsOf(e, func(w *window) { w.device = note(w.device, e, "the driver does not report it any more") })
+		}
+		e.lost = true
+	}
+	if e.check != nil {
+		for _, who := range e.check.attempts {
+			m.looked(who, e.facts.UUID, "")
+		}
+	}
+	m.settle(e)
+	m.alarm(e)
+}
+
+// newEntry makes a device known, with what the file says of it. m.mu is held.
+func (m *Manager) newEntry(f Facts) *entry {
+	e := &entry{facts: f}
+	m.entries[f.UUID] = e
+	m.remember(e)
+	return e
 }
