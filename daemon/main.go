@@ -175,14 +175,23 @@ func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) 
 
 func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
-		return device.Simulated{
-			Host: cfg.Host.Name, Count: cfg.Device.SimulatedCount,
-			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes, Nodes: cfg.Device.SimulatedNodes,
-		}
+		return newSimulated(cfg.Host.Name, cfg.Device)
 	}
 	return &device.Helper{
 		Path: cfg.Device.Helper, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
 	}
+}
+
+func newSimulated(host string, cfg config.Device) *device.Simulated {
+	s := &device.Simulated{
+		Host: host, Count: cfg.SimulatedCount, Model: cfg.SimulatedModel, MemoryBytes: cfg.SimulatedMemoryBytes,
+		Nodes: cfg.SimulatedNodes, ComputeCapability: cfg.SimulatedComputeCapability, MIG: cfg.SimulatedMIG,
+		Silence: cfg.Silence.Std(),
+	}
+	for _, f := range cfg.SimulatedFaults {
+		s.Script = append(s.Script, device.ScriptedFault{After: f.After.Std(), Fault: f.Fault})
+	}
+	return s
 }
 
 func openLedger(ctx context.Context, l config.Ledger, password string, m *meters) (*ledger.Ledger, error) {

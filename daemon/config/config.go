@@ -122,6 +122,10 @@ type Device struct {
 	SimulatedModel       string       `toml:"simulated_model"`
 	SimulatedMemoryBytes uint64       `toml:"simulated_memory_bytes"`
 	SimulatedNodes       []string     `toml:"simulated_nodes"` // device files that stand for them, by index
+
+	SimulatedComputeCapability string          `toml:"simulated_compute_capability"` // such as "9.0"; "" is none
+	SimulatedMIG               int             `toml:"simulated_mig"`                // instances of each; 0 leaves them whole
+	SimulatedFaults            SimulatedFaults `toml:"simulated_faults"`
 }
 
 // Runner is how attempts are run.

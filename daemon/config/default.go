@@ -65,6 +65,7 @@ func Default() Config {
 			SimulatedModel:       "Simulated GPU",
 			SimulatedMemoryBytes: 80 << 30,
 			SimulatedNodes:       []string{},
+			SimulatedFaults:      SimulatedFaults{},
 		},
 		Runner: Runner{
 			Starter: StarterAuto,

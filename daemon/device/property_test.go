@@ -53,7 +53,7 @@ func TestManagerAgreesWithModel(t *testing.T) {
 	uuids := []string{"a", "b", "c", "d"}
 	jobs := []job.ID{job.NewID(), job.NewID(), job.NewID()}
 	rapid.Check(t, func(t *rapid.T) {
-		m := New("host-1", Simulated{}, nil)
+		m := New("host-1", &Simulated{}, nil)
 		want := model{map[string]attempt{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
 		some := rapid.SliceOfDistinct(rapid.SampledFrom(uuids), func(s string) string { return s })
 		by := rapid.Custom(func(t *rapid.T) attempt {

@@ -61,6 +61,8 @@ type Condition struct {
 	// Recovery is what the driver says must be done before the device can be
 	// trusted again; "" for nothing.
 	Recovery RecoveryAction `json:"recovery,omitempty"`
+	// Faults are what was made to ail a simulated device, in words, and lasts.
+	Faults []string `json:"faults,omitempty"`
 }
 
 // ECC has a device's memory errors.
