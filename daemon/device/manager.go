@@ -10,7 +10,8 @@ import (
 )
 
 // Manager keeps the one picture of a host's devices. A device is held by one
-// attempt, or shared by several, each with a part of its memory. All methods may be called from any goroutine.
+// attempt, or shared by several, each with a part of its memory. All methods may
+// be called from any goroutine.
 type Manager struct {
 	host    string
 	source  Source
@@ -26,6 +27,10 @@ type Manager struct {
 	gap      func(time.Duration)     // ObserveGaps; nil for none
 	problem  string                  // what the source last complained of; "" when it is well
 	reported bool
+
+	processes Processes           // nil knows nobody
+	over      map[attemptKey]bool // attempts that the last inventory found over their share
+	looks     uint64              // asked for so far
 }
 
 // New returns the manager of host's devices; Run feeds it. Until the first

@@ -7,6 +7,12 @@ func (m *Manager) take(r Report) {
 	if r.Heartbeat {
 		return // the source itself watches that it goes on
 	}
+	m.takeIn(r)
+	m.holdToShares(r.Devices)
+}
+
+// takeIn is take but for what follows from it.
+func (m *Manager) takeIn(r Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.complain(r)
