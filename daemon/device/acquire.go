@@ -138,8 +138,11 @@ func (m *Manager) Adopt(id job.ID, number int, uuids []string, share uint64) err
 		if e == nil {
 			e = m.newEntry(Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex}})
 		}
-		if e.check != nil && len(e.check.attempts) == 0 {
-			e.check = nil // it was this attempt's processes that nobody knew
+		if e.check != nil {
+			e.check.failed = "" // it may have been this attempt's processes that nobody knew
+			if len(e.check.attempts) == 0 {
+				e.check = nil
+			}
 		}
 		m.grant(e, Holder{id, number, share})
 		m.recall(e, Holder{id, number, share})

@@ -195,8 +195,6 @@ func (m *Manager) end(kill []ProcessOwner, again bool) {
 // called under m.mu, with the number of the look in m.asked, and reports whether
 // there is anything to look at.
 func (m *Manager) look(change func() bool) {
-	m.looking.Lock() // looks are asked for in the order of their numbers
-	defer m.looking.Unlock()
 	m.mu.Lock()
 	m.asked++
 	n := m.asked

@@ -49,7 +49,7 @@ func note(list []string, e *entry, what string) []string {
 // watch opens an attempt's window, or that of another device of it. m.mu is held.
 func (m *Manager) watch(who attemptKey, uuid string) *window {
 	w := m.windows[who]
-	if w == nil {
+	if w == nil || w.released {
 		w = &window{done: make(chan struct{})}
 		m.windows[who] = w
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // Manager keeps the one picture of a host's devices. A device is held by one
-// attempt, or shared by several, each with a part of its memory. All methods may be
-// called from any goroutine.
+// attempt, or shared by several, each with a part of its memory. All methods may
+// be called from any goroutine.
 type Manager struct {
 	host      string
 	source    Source
@@ -25,7 +25,6 @@ type Manager struct {
 	ready     chan struct{} // closed by the first report
 	changed   chan struct{} // capacity 1: a signal that nobody has read yet covers the next
 	alarms    chan Alarm
-	looking   sync.Mutex // held while a look is asked for; before mu
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
@@ -39,6 +38,7 @@ type Manager struct {
 	gap      func(time.Duration)     // ObserveGaps; nil for none
 	problem  string                  // what the source last complained of; "" when it is well
 	reported bool
+	over     map[attemptKey]bool // attempts that the last inventory found over their share
 }
 
 // Options are what a Manager may have beside a source. The zero value is none of it.

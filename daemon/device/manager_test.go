@@ -10,7 +10,7 @@ import (
 )
 
 func newManager(uuids ...string) *Manager {
-	m := New("host-1", &Simulated{}, nil)
+	m := newObliging(Options{})
 	m.take(inventory(uuids...))
 	<-m.Changed() // the one of the first report
 	return m

@@ -14,6 +14,7 @@ func (m *Manager) take(r Report) {
 	kill, again := m.takeIn(r, users)
 	m.save()
 	m.end(kill, again)
+	m.holdToShares(r.Devices)
 }
 
 // takeIn is take under m.mu. It returns the processes to end, and whether to look

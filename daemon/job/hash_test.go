@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// fullSpec has every field set to something other than its default and zero.
+// fullSpec has every field set to something other than its default and zero, but
+// for the number of devices: gpu_memory is a part of one.
 func fullSpec() Spec {
 	return Spec{
-		Command: []string{"python3", "train.py"}, Name: "resnet", Pool: "train", Priority: High, GPUs: 4,
+		Command: []string{"python3", "train.py"}, Name: "resnet", Pool: "train", Priority: High, GPUs: 1,
 		Workdir: "/data/run", Env: map[string]string{"A": "1", "B": "2"}, TimeLimit: Duration(time.Hour),
 		Grace: Duration(time.Minute), MaxAttempts: 3, RetryOn: []int{75}, Backoff: []Duration{Duration(time.Second)},
 		Key: "nightly", Expires: Duration(24 * time.Hour), Labels: map[string]string{"team": "vision", "x": "y"},
 		MemoryMax: 16 << 30, TasksMax: 512, CPUWeight: 50,
+		GPUMemory: 12 << 30, GPUModel: "H100", MinGPUMemory: 80 << 30, MinComputeCapability: "9.0",
 	}
 }
 
@@ -26,7 +28,7 @@ func TestFullSpecIsFullAndValid(t *testing.T) {
 	}
 	full, plain := reflect.ValueOf(spec), reflect.ValueOf(DefaultSpec())
 	for i := range full.NumField() {
-		if name := full.Type().Field(i).Name; reflect.DeepEqual(full.Field(i).Interface(), plain.Field(i).Interface()) {
+		if name := full.Type().Field(i).Name; name != "GPUs" && reflect.DeepEqual(full.Field(i).Interface(), plain.Field(i).Interface()) {
 			t.Errorf("%s is at its default: set it in fullSpec, so that the tests below see it", name)
 		}
 	}

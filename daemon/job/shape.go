@@ -33,7 +33,7 @@ func (p Priority) Rank() int {
 }
 
 // ClassAny is the constraint class of a job that any device of its pool can
-// run. (Not to be confused with Class, the class of a failure.)
+// run; Constraints has the others. (Not to be confused with Class, the class of a failure.)
 const ClassAny = "any"
 
 // queuePrefix starts the name of every queue that holds jobs.

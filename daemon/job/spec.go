@@ -21,7 +21,7 @@ type Spec struct {
 	Name        string            `json:"name,omitempty" toml:"name"`             // for people
 	Pool        string            `json:"pool" toml:"pool"`                       // named set of hosts
 	Priority    Priority          `json:"priority" toml:"priority"`               // which queue of the pool
-	GPUs        int               `json:"gpus" toml:"gpus"`                       // whole devices on one host; 0 takes a slot without one
+	GPUs        int               `json:"gpus" toml:"gpus"`                       // devices on one host; 0 takes a slot without one
 	Workdir     string            `json:"workdir,omitempty" toml:"workdir"`       // absolute; "" is a directory of the job's own
 	Env         map[string]string `json:"env,omitempty" toml:"env"`               // added to a minimal environment
 	TimeLimit   Duration          `json:"time_limit,omitempty" toml:"time_limit"` // of one attempt; 0 is none
@@ -37,6 +37,13 @@ type Spec struct {
 	MemoryMax int64 `json:"memory_max,omitempty" toml:"memory_max"` // bytes of host memory
 	TasksMax  int   `json:"tasks_max,omitempty" toml:"tasks_max"`   // processes and threads
 	CPUWeight int   `json:"cpu_weight,omitempty" toml:"cpu_weight"` // share of busy processors; others have 100
+	// GPUMemory is how many bytes of one device's memory the job needs and may use,
+	// beside others that share the device; 0 is whole devices.
+	GPUMemory int64 `json:"gpu_memory,omitempty" toml:"gpu_memory"`
+	// What each of its devices must be; "" and 0 are anything. See Constraints.
+	GPUModel             string `json:"gpu_model,omitempty" toml:"gpu_model"`                           // words of its model's name, such as "h100"
+	MinGPUMemory         int64  `json:"min_gpu_memory,omitempty" toml:"min_gpu_memory"`                 // bytes in all
+	MinComputeCapability string `json:"min_compute_capability,omitempty" toml:"min_compute_capability"` // such as "8.0"
 }
 
 // DefaultSpec returns the spec that a submission is decoded over: a field that
@@ -70,6 +77,10 @@ const (
 	memoryMax      = 1 << 44
 	tasksMax       = 4 << 20 // the kernel's largest pid_max
 	cpuWeightMax   = 10000   // the kernel's
+	gpuMemoryLeast = 64 << 20
+	gpuMemoryMax   = 4 << 40
+	// modelBytesMax keeps the longest class within classPattern.
+	modelBytesMax = 32
 )
 
 var (
@@ -100,6 +111,7 @@ func (s Spec) Validate() error {
 	within(bad, "grace", s.Grace, graceMax)
 	within(bad, "expires", s.Expires, timeLimitMax)
 	s.validateLimits(bad)
+	s.validateDevices(bad)
 	s.validateRetry(bad)
 	s.validateMaps(bad)
 	if len(s.Name) > nameBytesMax || !printable(s.Name) {
@@ -139,6 +151,32 @@ func (s Spec) validateLimits(bad complain) {
 	}
 	between(bad, "tasks_max", s.TasksMax, 0, tasksMax)
 	between(bad, "cpu_weight", s.CPUWeight, 0, cpuWeightMax)
+}
+
+// validateDevices checks what is asked of the devices.
+func (s Spec) validateDevices(bad complain) {
+	memory := func(field string, n int64) {
+		if n != 0 && (n < gpuMemoryLeast || n > gpuMemoryMax) {
+			bad(field, "%d bytes are not between %d (64 MiB) and %d (4 TiB); 0 asks nothing", n, gpuMemoryLeast, int64(gpuMemoryMax))
+		}
+	}
+	memory("gpu_memory", s.GPUMemory)
+	memory("min_gpu_memory", s.MinGPUMemory)
+	if s.GPUMemory != 0 && s.GPUs != 1 {
+		bad("gpu_memory", "it is a part of one device, and gpus is %d: want gpus = 1, or leave gpu_memory out for whole devices", s.GPUs)
+	}
+	words := strings.Join(Words(s.GPUModel), " ")
+	switch {
+	case s.GPUModel == "":
+	case words == "" || len(words) > modelBytesMax || !printable(s.GPUModel):
+		bad("gpu_model", "%q is no model: want words of its name, together at most %d letters and digits, such as h100", s.GPUModel, modelBytesMax)
+	}
+	if _, err := ParseComputeCapability(s.MinComputeCapability); err != nil {
+		bad("min_compute_capability", "%v", err)
+	}
+	if asked := s.Constraints(); s.GPUs == 0 && s.GPUMemory == 0 && asked != (Constraints{}) {
+		bad("gpus", "0 devices cannot be of a kind: want at least 1, or leave gpu_model, min_gpu_memory and min_compute_capability out")
+	}
 }
 
 func (s Spec) validateRetry(bad complain) {
@@ -211,5 +249,5 @@ func (s Spec) Hash() string {
 
 // Shape returns the shape that the spec waits in.
 func (s Spec) Shape() Shape {
-	return Shape{Pool: s.Pool, Priority: s.Priority, GPUs: s.GPUs, Class: ClassAny}
+	return Shape{Pool: s.Pool, Priority: s.Priority, GPUs: s.GPUs, Class: s.Constraints().Class()}
 }

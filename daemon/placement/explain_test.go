@@ -84,22 +84,41 @@ func TestExplainNamesWhatIsMissing(t *testing.T) {
 }
 
 // TestExplainAgreesWithPlan: a host that takes work is said to have room for a
-// job exactly where Plan would take one.
+// job exactly where Plan would take one, and never to be unable where it is.
 func TestExplainAgreesWithPlan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		states := rapid.SliceOfN(rapid.SampledFrom([]string{"free", "busy", "draining", "cordoned", "sick"}), 0, 6).Draw(t, "devices")
+		states := rapid.SliceOfN(rapid.SampledFrom([]string{"free", "busy", "shared", "checking", "draining", "cordoned", "sick"}), 0, 6).Draw(t, "devices")
 		h := hostOf("x", states...)
 		h.Slots = rapid.IntRange(0, 2).Draw(t, "slots")
 		s := shape(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool"), job.Normal, rapid.IntRange(0, 6).Draw(t, "gpus"))
+		s.Class = anyClass.Draw(t, "class")
+		if c, _ := job.ParseClass(s.Class); c.ShareGiB > 0 {
+			s.GPUs = 1
+		}
+		if rapid.IntRange(0, 9).Draw(t, "newer") == 0 {
+			s.Class = "time3600"
+		}
 		v := View{Pools: h.Pools, Queues: []job.Shape{s}, FreeSlots: h.Slots}
-		for i, d := range h.Devices {
-			if d.State == "free" {
-				v.Free = append(v.Free, Device{UUID: d.Name, Index: i})
+		for i := range h.Devices {
+			d := &h.Devices[i]
+			d.Device = anyDevice.Draw(t, "device")
+			d.UUID, d.Index = d.Name, i
+			switch d.State {
+			case "free":
+				v.Free = append(v.Free, d.Device)
+			case "shared":
+				d.State, d.Shared = "busy", true
+				d.RoomBytes = rapid.Uint64Range(0, d.MemoryBytes).Draw(t, "room")
+				v.Shared = append(v.Shared, d.Device)
 			}
 		}
 		e := Explain(s, []Host{h})
-		if ready, planned := len(e.Ready) > 0, len(Plan(v)) > 0; ready != planned {
+		planned := len(Plan(v)) > 0
+		if ready := len(e.Ready) > 0; ready != planned {
 			t.Fatalf("it is ready: %t, Plan takes it: %t (%s)", ready, planned, e.Clause)
+		}
+		if planned && !Able(s, []Host{h}) || s.GPUs > 0 && s.Pool == "a" && Serves(s, h.Devices) != planned {
+			t.Fatalf("Plan takes it: %t, able: %t, serves: %t", planned, Able(s, []Host{h}), Serves(s, h.Devices))
 		}
 		if e.Clause == "" || strings.ContainsAny(e.Clause, "\n") || strings.HasSuffix(e.Clause, ".") {
 			t.Fatalf("clause %q", e.Clause)

@@ -3,6 +3,7 @@ package placement
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -94,7 +95,7 @@ func TestPlanTriesThemInOrder(t *testing.T) {
 func TestLowestIndexIsGrantedFirst(t *testing.T) {
 	v := View{
 		Pools: []string{"a"}, Queues: []job.Shape{shape("a", job.Normal, 3)},
-		Free: []Device{{"d", 7}, {"c", 1}, {"b", 3}, {"a", 3}, {"e", 12}},
+		Free: []Device{{UUID: "d", Index: 7}, {UUID: "c", Index: 1}, {UUID: "b", Index: 3}, {UUID: "a", Index: 3}, {UUID: "e", Index: 12}},
 	}
 	for _, take := range Plan(v) {
 		if want := []string{"c", "a", "b"}; !slices.Equal(take.Devices, want) {
@@ -103,10 +104,36 @@ func TestLowestIndexIsGrantedFirst(t *testing.T) {
 	}
 }
 
+// anyClass draws from few enough values that devices meet some of them.
+var anyClass = rapid.Custom(func(t *rapid.T) string {
+	if rapid.Bool().Draw(t, "any") {
+		return job.ClassAny
+	}
+	return job.Constraints{
+		Model:      rapid.SampledFrom([]string{"", "a100", "h100"}).Draw(t, "model"),
+		MemoryGiB:  rapid.SampledFrom([]int{0, 40, 80}).Draw(t, "memory"),
+		Capability: rapid.SampledFrom([]job.ComputeCapability{{}, {Major: 9}}).Draw(t, "capability"),
+		ShareGiB:   rapid.SampledFrom([]int{0, 0, 10, 40, 80}).Draw(t, "share"),
+	}.Class()
+})
+
+// anyDevice is one of a few kinds, or of none that is known.
+var anyDevice = rapid.Custom(func(t *rapid.T) Device {
+	return rapid.SampledFrom([]Device{
+		{},
+		{Model: "NVIDIA A100-SXM4-40GB", MemoryBytes: 42_314_694_656, ComputeCapability: "8.0"},
+		{Model: "NVIDIA A100-SXM4-80GB", MemoryBytes: 85_520_809_984, ComputeCapability: "8.0"},
+		{Model: "NVIDIA H100 80GB HBM3", MemoryBytes: 85_520_809_984, ComputeCapability: "9.0"},
+		{Model: "H100", MemoryBytes: 80 << 30},
+	}).Draw(t, "kind")
+})
+
 var anyView = rapid.Custom(func(t *rapid.T) View {
 	pool := rapid.SampledFrom([]string{"a", "b", "c"})
 	anyShape := rapid.Custom(func(t *rapid.T) job.Shape {
-		return shape(pool.Draw(t, "pool"), rapid.SampledFrom(job.Priorities).Draw(t, "priority"), rapid.IntRange(0, 9).Draw(t, "gpus"))
+		s := shape(pool.Draw(t, "pool"), rapid.SampledFrom(job.Priorities).Draw(t, "priority"), rapid.IntRange(0, 9).Draw(t, "gpus"))
+		s.Class = anyClass.Draw(t, "class")
+		return s
 	})
 	v := View{
 		Pools:     rapid.SliceOfNDistinct(pool, 0, 3, rapid.ID).Draw(t, "pools"),
@@ -115,14 +142,51 @@ var anyView = rapid.Custom(func(t *rapid.T) View {
 	}
 	uuids := rapid.SliceOfNDistinct(rapid.StringMatching(`GPU-[0-9a-f]{1,2}`), 0, 8, rapid.ID).Draw(t, "free")
 	for _, uuid := range uuids {
-		v.Free = append(v.Free, Device{UUID: uuid, Index: rapid.IntRange(-1, 8).Draw(t, "index")})
+		d := anyDevice.Draw(t, "device")
+		d.UUID, d.Index = uuid, rapid.IntRange(-1, 8).Draw(t, "index")
+		if rapid.Bool().Draw(t, "shared") && d.MemoryBytes > 0 {
+			d.RoomBytes = rapid.Uint64Range(0, d.MemoryBytes-1).Draw(t, "room")
+			v.Shared = append(v.Shared, d)
+			continue
+		}
+		v.Free = append(v.Free, d)
 	}
 	return v
 })
 
 func cloneView(v View) View {
-	v.Pools, v.Queues, v.Free = slices.Clone(v.Pools), slices.Clone(v.Queues), slices.Clone(v.Free)
+	v.Pools, v.Queues = slices.Clone(v.Pools), slices.Clone(v.Queues)
+	v.Free, v.Shared = slices.Clone(v.Free), slices.Clone(v.Shared)
 	return v
+}
+
+func classOf(t *rapid.T, s job.Shape) job.Constraints {
+	c, err := job.ParseClass(s.Class)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// canServe judges apart from Plan whether one device of a view can be granted.
+func canServe(c job.Constraints, v View, uuid string) bool {
+	is := func(d Device) bool { return d.UUID == uuid }
+	free := slices.ContainsFunc(v.Free, is)
+	all := slices.Concat(v.Free, v.Shared)
+	i := slices.IndexFunc(all, is)
+	if i < 0 {
+		return false
+	}
+	d := all[i]
+	have, _ := job.ParseComputeCapability(d.ComputeCapability)
+	room := d.RoomBytes
+	if free {
+		room = d.MemoryBytes
+	}
+	return (c.Model == "" || strings.Contains(strings.ToLower(d.Model), c.Model)) &&
+		(c.MemoryGiB == 0 || d.MemoryBytes > uint64(c.MemoryGiB-1)<<30) &&
+		(c.Capability == job.ComputeCapability{} || d.ComputeCapability != "" && !have.Less(c.Capability)) &&
+		(c.ShareGiB == 0 && free || c.ShareGiB > 0 && room >= uint64(c.ShareGiB)<<30)
 }
 
 // TestPlanGrantsOnlyWhatIsFree: each take can be started by itself, on as many
@@ -142,10 +206,14 @@ func TestPlanGrantsOnlyWhatIsFree(t *testing.T) {
 			if len(slices.Compact(granted)) != take.Shape.GPUs {
 				t.Fatalf("%s gets a device twice: %q", take.Queue, take.Devices)
 			}
+			c := classOf(t, take.Shape)
 			for _, uuid := range take.Devices {
-				if !slices.ContainsFunc(v.Free, func(d Device) bool { return d.UUID == uuid }) {
-					t.Fatalf("%s gets %s, which is not free", take.Queue, uuid)
+				if !canServe(c, v, uuid) {
+					t.Fatalf("%s gets %s of %+v", take.Queue, uuid, v)
 				}
+			}
+			if take.Shape.GPUs > 0 && take.Share != c.ShareBytes() {
+				t.Fatalf("%s gets %d bytes", take.Queue, take.Share)
 			}
 		}
 	})
@@ -158,9 +226,18 @@ func TestPlanHasExactlyWhatFits(t *testing.T) {
 		v := anyView.Draw(t, "view")
 		var want []string
 		for _, s := range v.Queues {
-			room := len(v.Free) >= s.GPUs
-			if s.GPUs == 0 {
+			able := 0
+			for _, d := range slices.Concat(v.Free, v.Shared) {
+				if canServe(classOf(t, s), v, d.UUID) {
+					able++
+				}
+			}
+			room := able >= s.GPUs
+			switch {
+			case s.GPUs == 0:
 				room = v.FreeSlots > 0
+			case classOf(t, s).ShareGiB > 0:
+				room = room && s.GPUs == 1
 			}
 			if room && slices.Contains(v.Pools, s.Pool) {
 				want = append(want, s.Queue(), s.AgainQueue())
@@ -210,6 +287,7 @@ func TestPlanIsPure(t *testing.T) {
 		shuffled := View{
 			Pools: rapid.Permutation(v.Pools).Draw(t, "pools again"), Queues: rapid.Permutation(v.Queues).Draw(t, "queues again"),
 			Free: rapid.Permutation(v.Free).Draw(t, "free again"), FreeSlots: v.FreeSlots,
+			Shared: rapid.Permutation(v.Shared).Draw(t, "shared again"),
 		}
 		if other := Plan(shuffled); !reflect.DeepEqual(plan, other) {
 			t.Fatalf("the order of the view changes the plan from %+v to %+v", plan, other)

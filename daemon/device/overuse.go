@@ -1,0 +1,92 @@
+package device
+
+import "fmt"
+
+// UseProcesses tells whose the processes are that an inventory names. Without it
+// nobody is held to a share. Call it before Run.
+func (m *Manager) UseProcesses(p Processes) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.processes = p
+}
+
+// sharer is a device that attempts share, as an inventory shows it.
+type sharer struct {
+	uuid      string
+	processes []Process
+}
+
+// holdToShares compares what the processes of a shared device's attempts use of its
+// memory with their shares. One look may have met memory that was about to be given
+// back, so an attempt is ended when two looks in a row have found it over its share;
+// the second is asked for at once. m.mu is not held: a source may answer in here.
+func (m *Manager) holdToShares(inventory []Facts) {
+	if inventory == nil {
+		return // the report says nothing of them
+	}
+	used := map[attemptKey]uint64{}
+	for _, s := range m.sharers(inventory) {
+		// Apart from the lock: it reads files of processes.
+		for _, p := range s.processes {
+			if owner, ok := m.processes.Describe(p.PID); ok && owner.JobID != "" {
+				used[attemptKey{owner.JobID, owner.Attempt}] += p.MemoryUsedBytes
+			}
+		}
+	}
+	if m.judgeShares(used) {
+		m.look(func() bool { return true }) // without a Looker the next inventory is the second look
+	}
+}
+
+// sharers returns the devices of an inventory on which somebody has a share and a
+// process.
+func (m *Manager) sharers(inventory []Facts) []sharer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.processes == nil {
+		return nil
+	}
+	var list []sharer
+	for _, f := range inventory {
+		e := m.entries[f.UUID]
+		if e == nil || len(e.holders) == 0 || len(f.Processes) == 0 {
+			continue
+		}
+		if _, may := e.shared(); may {
+			list = append(list, sharer{f.UUID, f.Processes})
+		}
+	}
+	return list
+}
+
+// judgeShares raises the alarm for attempts that use more than their share for the
+// second time in a row. It reports whether one does for the first time.
+func (m *Manager) judgeShares(used map[attemptKey]uint64) (again bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.over
+	m.over = map[attemptKey]bool{}
+	for _, e := range m.entries {
+		for _, h := range e.holders {
+			key := attemptKey{h.JobID, h.Attempt}
+			if h.MemoryBytes == 0 || used[key] <= h.MemoryBytes {
+				continue
+			}
+			m.over[key] = true
+			if !before[key] {
+				again = true
+				continue
+			}
+			m.raise(Alarm{JobID: h.JobID, Attempt: h.Attempt, Kind: AlarmMemory, Detail: overuse(e, h, used[key])})
+		}
+	}
+	return again
+}
+
+// overuse says what an attempt did, and what its submitter can do.
+func overuse(e *entry, h Holder, used uint64) string {
+	const mib = 1 << 20
+	return fmt.Sprintf("its processes used %d MiB of device %s, where it had asked for %d MiB of the %d MiB that it shares with others: "+
+		"submit it with a larger gpu_memory, or have it use less (it finds its share in GPUQ_GPU_MEMORY_BYTES)",
+		(used+mib-1)/mib, e.facts.UUID, h.MemoryBytes/mib, e.facts.MemoryBytes/mib)
+}
