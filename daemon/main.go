@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -118,7 +119,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		TTL: cfg.Redis.TTL.Std(), Timeout: cfg.Redis.Timeout.Std(), Logger: log, Observe: m.cache.observe,
 	})
 	defer done.Close()
-	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
+	devices := newDevices(cfg, identity, log)
 	m.registry.MustRegister(standing{client.Connections, done.Circuits})
 	end := newHostEnd(log)
 	a := agent.New(agent.Options{
@@ -171,6 +172,17 @@ func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) 
 		TakeTimeout: cfg.Broker.TakeTimeout.Std(), ConfirmTimeout: cfg.Broker.ConfirmTimeout.Std(),
 		Heartbeat: cfg.Broker.Heartbeat.Std(), Logger: log, Observe: m.broker.observe,
 	}), nil
+}
+
+func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *device.Manager {
+	o := device.Options{
+		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(),
+		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
+	}
+	if cfg.Device.Kind == config.DeviceNVML {
+		o.Silence = cfg.Device.Silence.Std()
+	}
+	return device.NewWith(cfg.Host.Name, newSource(cfg, log), o)
 }
 
 func newSource(cfg config.Config, log *slog.Logger) device.Source {

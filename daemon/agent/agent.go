@@ -226,6 +226,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		watched(loopWatch, a.watchLoop)
 		watched(loopTake, a.takeLoop)
 		watched(loopDrain, a.drainLoop)
+		watched(loopAlarms, a.alarmLoop)
 		watched(loopSweep, a.sweepLoop)
 		start("intake", a.intake)
 		start("dead letters", a.drainDead)

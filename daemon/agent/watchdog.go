@@ -40,6 +40,7 @@ func (a *Agent) follow(ctx context.Context, name string) (context.Context, func(
 		loopLease:       max(renew, ask),
 		loopWatch:       max(renew, ask+publish),
 		loopTake:        max(a.cfg.Take.Tick.Std(), ask, take),
+		loopAlarms:      ask,
 		loopDrain:       max(renew, drainLookMax, ask),
 		loopSweep:       max(slack, tidyInterval, ask+publish, take),
 		loopProbe:       max(probeInterval, ask),

@@ -118,6 +118,7 @@ type Device struct {
 	Include              []string     `toml:"include"`         // UUIDs; empty is all
 	Helper               string       `toml:"helper"`          // path of gpuqd-device
 	Silence              job.Duration `toml:"silence"`         // devices are sick when the helper says nothing for so long
+	BreakerFast          job.Duration `toml:"breaker_fast"`    // an attempt that fails sooner is a fast failure; 0: there are no breakers
 	SimulatedCount       int          `toml:"simulated_count"` // 0 is a host without devices
 	SimulatedModel       string       `toml:"simulated_model"`
 	SimulatedMemoryBytes uint64       `toml:"simulated_memory_bytes"`

@@ -185,6 +185,7 @@ func (d Device) check(v *checker) {
 	}
 	v.path("device.helper", d.Helper, false)
 	v.duration("device.silence", d.Silence, time.Second, 10*time.Minute)
+	v.duration("device.breaker_fast", d.BreakerFast, 0, time.Hour)
 	d.checkSimulated(v)
 	if d.Kind == DeviceSim && len(d.Include) > 0 {
 		v.bad("device.include", `it is set, but device.kind is "simulated", which makes devices up: leave it out`)

@@ -156,8 +156,21 @@ func (m *Manager) recall(e *entry, h Holder) {
 	w := m.watch(attemptKey{h.JobID, h.Attempt}, e.facts.UUID)
 	for _, q := range e.quarantines {
 		under := slices.ContainsFunc(q.Holders, func(other Holder) bool { return other.JobID == h.JobID && other.Attempt == h.Attempt })
-		if under && q.ends() {
+		if (under || q.Gap) && q.ends() {
 			w.device = note(w.device, e, q.What)
+		}
+	}
+}
+
+// Recall makes an attempt known that has ended while no daemon looked, and holds
+// nothing any more: Faults then has what is known to have happened under it.
+func (m *Manager) Recall(id job.ID, number int, uuids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, uuid := range uuids {
+		if e := m.entries[uuid]; e != nil {
+			m.recall(e, Holder{JobID: id, Attempt: number})
+			m.looked(attemptKey{id, number}, uuid, "")
 		}
 	}
 }

@@ -58,9 +58,8 @@ func (e *entry) remaining() (r remains) {
 		gone = e.check.attempts
 	}
 	for _, p := range e.users {
-		who := attemptKey{p.owner.JobID, p.owner.Attempt}
 		switch {
-		case p.known && slices.Contains(gone, who):
+		case p.known && slices.ContainsFunc(gone, p.owner.of):
 			r.ours = append(r.ours, p)
 		case len(e.holders) > 0:
 		case !p.known:

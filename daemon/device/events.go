@@ -13,7 +13,7 @@ func (m *Manager) takeEvents(events []Event) {
 			m.takeXID(event)
 		case EventUncorrected:
 			for _, e := range m.concerned(event.UUID, false) {
-				m.confineECC(e, fmt.Sprintf("uncorrectable memory error%s at %s", times(event.Count), clock(event.At)), event.At)
+				m.confineECC(e, fmt.Sprintf("uncorrectable memory error%s at %s", times(event.Count), clock(event.At)), event.At, false)
 			}
 		}
 	}
@@ -54,8 +54,8 @@ func (m *Manager) takeXID(event Event) {
 }
 
 // confineECC puts a device into quarantine over memory errors. m.mu is held.
-func (m *Manager) confineECC(e *entry, what string, at time.Time) {
-	m.confine(e, quarantine{Kind: QuarantineECC, What: what, Remedy: remedyMemory, At: at})
+func (m *Manager) confineECC(e *entry, what string, at time.Time, gap bool) {
+	m.confine(e, quarantine{Kind: QuarantineECC, What: what, Remedy: remedyMemory, At: at, Gap: gap})
 	m.windowsOf(e, func(w *window) { w.device = note(w.device, e, what) })
 	m.settle(e)
 	m.alarm(e)
@@ -76,7 +76,7 @@ func (m *Manager) concerned(uuid string, host bool) (list []*entry) {
 // takeECC compares a device's count of uncorrectable errors with what was last
 // known of it. Errors since the driver was loaded that nobody has cleared count at
 // first sight, too: only a reset makes such a device whole. m.mu is held.
-func (m *Manager) takeECC(e *entry, now time.Time) {
+func (m *Manager) takeECC(e *entry, first bool, now time.Time) {
 	if e.facts.ECC == nil {
 		return
 	}
@@ -89,7 +89,7 @@ func (m *Manager) takeECC(e *entry, now time.Time) {
 		m.file.dirty = true
 	}
 	if count > known {
-		m.confineECC(e, fmt.Sprintf("uncorrectable memory errors: %d since the driver was loaded, %d before", count, known), now)
+		m.confineECC(e, fmt.Sprintf("uncorrectable memory errors: %d since the driver was loaded, %d before", count, known), now, first)
 	}
 }
 

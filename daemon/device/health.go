@@ -29,6 +29,9 @@ type quarantine struct {
 	Remedy  string         `json:"remedy"` // for a person
 	At      time.Time      `json:"at"`
 	Holders []Holder       `json:"holders,omitempty"` // whose attempts it happened under
+	// Gap: it happened while no daemon looked, so under whatever attempt is found on
+	// the device.
+	Gap bool `json:"gap,omitempty"`
 }
 
 // ends reports whether attempts on the device must end. Of an unknown code nobody

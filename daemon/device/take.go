@@ -83,8 +83,9 @@ func (m *Manager) takeInventory(r Report, users map[string][]left, now time.Time
 		if e == nil {
 			e = m.newEntry(f)
 		}
+		first := !e.seen
 		e.facts, e.users, e.sampled, e.seen, e.lost, e.unheard = f, users[f.UUID], now, true, false, ""
-		m.takeECC(e, now)
+		m.takeECC(e, first, now)
 		ours, more := m.judge(e, r.Look, now)
 		kill, again = append(kill, ours...), again || more
 		if e.check == nil && len(e.holders) == 0 && (e.idle == nil || f.MemoryUsedBytes < *e.idle) {

@@ -129,7 +129,7 @@ var allowed = map[string][]string{
 	"daemon": {
 		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device",
 		"daemon/job", "daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb",
-		"daemon/ledger/sqlite", "daemon/power", "daemon/runner", "daemon/runner/systemd", "daemon/version",
+		"daemon/ledger/sqlite", "daemon/power", "daemon/runner", "daemon/runner/proctree", "daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.
