@@ -115,11 +115,19 @@ func (c *listCmd) table(jobs []control.JobRow) *table {
 		alignRight("ATTEMPT", "GPUS").mayCut("USER", "NAME", "REASON").
 		mayDrop("PRIORITY", "GPUS", "ATTEMPT", "SUBMITTED", "USER", "HOST")
 	for _, j := range jobs {
-		t.add(string(j.ID), stateText(j), strconv.Itoa(j.Attempt), strconv.Itoa(j.GPUs), string(j.Priority),
+		t.add(string(j.ID), stateText(j), strconv.Itoa(j.Attempt), gpusText(j), string(j.Priority),
 			j.Submitter, j.Host, age(c.now(), j.SubmittedAt), j.Name, rowReason(j))
 		t.style("STATE", stateStyle(j.State))
 	}
 	return t
+}
+
+// gpusText is the number of GPUs, or how much of one.
+func gpusText(j control.JobRow) string {
+	if j.GPUMemory > 0 {
+		return size(uint64(j.GPUMemory))
+	}
+	return strconv.Itoa(j.GPUs)
 }
 
 // stateText tells a job that a person holds from one that waits for another reason.

@@ -26,7 +26,7 @@ func someJobs() []control.JobRow {
 		},
 		{
 			ID: idB, Name: "a name\twith \x1b[31mcolour", State: job.Waiting, Reason: "the submitter has 4 jobs running, as many as are allowed at a time; it is released when one of them ends",
-			Submitter: "bartholomew", Queue: "gpuq.job.default.normal.g1.any", Priority: job.Normal, GPUs: 1, SubmittedAt: ago(90 * time.Second),
+			Submitter: "bartholomew", Queue: "gpuq.job.default.normal.g1.share12", Priority: job.Normal, GPUs: 1, GPUMemory: 12 << 30, SubmittedAt: ago(90 * time.Second),
 		},
 		{
 			ID: idC, State: job.Failed, Reason: "attempt 3 of 3 failed", Attempt: 3, Host: "gpu2", Submitter: "ada", Queue: "gpuq.job.default.low.g0.any",
@@ -47,6 +47,7 @@ func someDocument() *job.Job {
 	spec.Name, spec.Key, spec.MaxAttempts, spec.RetryOn = "train", "sweep-7/1", 3, []int{75, 111}
 	spec.TimeLimit = job.Duration(12 * time.Hour)
 	spec.MemoryMax, spec.TasksMax, spec.CPUWeight = 64<<30, 4096, 50
+	spec.GPUs, spec.GPUModel, spec.MinGPUMemory, spec.MinComputeCapability = 2, "h100", 80<<30, "9.0"
 	spec.Env = map[string]string{"SEED": "1", "NOTE": "two words"}
 	spec.Labels = map[string]string{"sweep": "7"}
 	j := job.New(idA, "ada", spec, ago(2*time.Hour))

@@ -140,7 +140,7 @@ func specText(s *sheet, j *job.Job) {
 	spec := j.Spec
 	s.line("Command", "%s", shellLine(spec.Command))
 	s.line("Queue", "%s", j.Queue)
-	s.line("GPUs", "%d", spec.GPUs)
+	s.line("GPUs", "%d%s", spec.GPUs, prefixed(", ", devicesText(spec)))
 	s.line("Workdir", "%s", spec.Workdir)
 	s.line("Key", "%s", spec.Key)
 	if spec.TimeLimit > 0 {
@@ -154,6 +154,24 @@ func specText(s *sheet, j *job.Job) {
 	}
 	s.line("Env", "%s", pairs(spec.Env))
 	s.line("Labels", "%s", pairs(spec.Labels))
+}
+
+// devicesText says what the job asks of its GPUs beside their number; "" for nothing.
+func devicesText(spec job.Spec) string {
+	var parts []string
+	if spec.GPUMemory > 0 {
+		parts = append(parts, size(uint64(spec.GPUMemory))+" of it, shared with others")
+	}
+	if spec.GPUModel != "" {
+		parts = append(parts, "model "+spec.GPUModel)
+	}
+	if spec.MinGPUMemory > 0 {
+		parts = append(parts, "at least "+size(uint64(spec.MinGPUMemory)))
+	}
+	if spec.MinComputeCapability != "" {
+		parts = append(parts, "compute capability "+spec.MinComputeCapability+" or later")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // limitsText names what the job bounds itself to; "" for nothing.

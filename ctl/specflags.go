@@ -19,6 +19,7 @@ type specFlags struct {
 	priority                  string
 	timeLimit, grace, expires time.Duration
 	retryOn, backoff, memory  string
+	gpuMemory, minGPUMemory   string
 	env, labels               []string
 }
 
@@ -26,7 +27,11 @@ type specFlags struct {
 func (f *specFlags) register(flags *pflag.FlagSet) {
 	f.spec = job.DefaultSpec()
 	s := &f.spec
-	flags.IntVar(&s.GPUs, "gpus", s.GPUs, "whole GPUs, all on one host; 0 takes a slot without one")
+	flags.IntVar(&s.GPUs, "gpus", s.GPUs, "GPUs, all on one host; 0 takes a slot without one")
+	flags.StringVar(&f.gpuMemory, "gpu-memory", "", "share one GPU with other jobs: this `size` of its memory is enough, such as 12GiB (default whole GPUs)")
+	flags.StringVar(&s.GPUModel, "gpu-model", "", "only GPUs whose model has these `words`, such as h100 or \"rtx 6000\"")
+	flags.StringVar(&f.minGPUMemory, "min-gpu-memory", "", "only GPUs of at least this `size` of memory in all, such as 80GiB")
+	flags.StringVar(&s.MinComputeCapability, "min-compute-capability", "", "only GPUs of at least this `version`, such as 8.0")
 	flags.StringVar(&s.Name, "name", "", "a `name` for people")
 	flags.StringVar(&f.priority, "priority", string(s.Priority), "high, normal or low")
 	flags.StringVar(&s.Pool, "pool", s.Pool, "the set of hosts that may run it")
@@ -72,6 +77,10 @@ func (f *specFlags) build(command []string) (job.Spec, error) {
 	s.Backoff, err = parseDurations(f.backoff)
 	collect(err)
 	s.MemoryMax, err = parseSize("memory", f.memory)
+	collect(err)
+	s.GPUMemory, err = parseSize("gpu-memory", f.gpuMemory)
+	collect(err)
+	s.MinGPUMemory, err = parseSize("min-gpu-memory", f.minGPUMemory)
 	collect(err)
 	s.Env, err = parsePairs("env", f.env)
 	collect(err)

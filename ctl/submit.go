@@ -28,17 +28,21 @@ then: it will reach exactly one end, whatever fails meanwhile. The command runs
 on another host, without a shell, and sees CUDA_VISIBLE_DEVICES, GPUQ_JOB_ID,
 GPUQ_ATTEMPT, GPUQ_GPUS and GPUQ_WORKDIR.
 
+With --gpu-memory it shares its GPU with other such jobs, as many as fit by what
+each asks for. It finds its share in GPUQ_GPU_MEMORY_BYTES; a job that uses more is
+ended (class oom_gpu). Sizes of memory are those that GPUs are sold by: 80GiB fits
+one of 80 GB.
+
 Until a daemon has confirmed it, gpuqctl sends the same job, with the same UUID,
 again, for --timeout in all; if even then nobody has answered, it says so and
 exits with code 7.
 
 -f FILE submits one job per spec: a spec is a JSON object on a line of its own, or
 a TOML table ([name], [[job]], or a whole file that has a command). The keys are the
-flags with _ for -, but memory_max, in bytes, tasks_max and labels; "command" is a
-list. All are checked before the first is
-submitted. The UUIDs come on stdout in the order of the file, progress on
-stderr. Give each spec a key, and the same file can be submitted again after any
-trouble without a job being run twice.
+flags with _ for -, but memory_max, tasks_max and labels; "command" is a list, and
+sizes are in bytes. All are checked before the first is submitted. The UUIDs come on
+stdout in the order of the file, progress on stderr. Give each spec a key, and the
+same file can be submitted again after any trouble without a job being run twice.
 
 --wait waits until the job has ended, and exits with its exit code.
 
@@ -48,6 +52,8 @@ Without --wait the exit codes are those of gpuqctl --help.
 		Example: `  gpuqctl submit -- python train.py --lr 3e-4
   gpuqctl submit --gpus 4 --time-limit 12h --max-attempts 3 --retry-on 75 -- ./train.sh
   gpuqctl submit --memory 64GiB --tasks 4096 -- ./train.sh
+  gpuqctl submit --gpus 2 --gpu-model h100 --min-gpu-memory 80GiB -- ./train.sh
+  gpuqctl submit --gpu-memory 12GiB -- python infer.py
   gpuqctl submit --wait --gpus 0 -- make evaluate
   id=$(gpuqctl submit --key nightly-$(date +%F) -- ./nightly.sh)
   gpuqctl submit -f sweep.toml

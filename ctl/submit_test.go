@@ -29,19 +29,21 @@ func TestSubmitPrintsTheIDAlone(t *testing.T) {
 
 func TestSubmitFlagsMakeTheSpec(t *testing.T) {
 	d := startDaemon(t)
-	gpuqctl(t, d, "submit", "--gpus", "4", "--name", "n", "--priority", "high", "--pool", "large", "--time-limit", "90m", "--grace", "20s",
+	gpuqctl(t, d, "submit", "--gpus", "1", "--name", "n", "--priority", "high", "--pool", "large", "--time-limit", "90m", "--grace", "20s",
 		"--max-attempts", "3", "--retry-on", "75,111", "--backoff", "2s,1m", "--key", "k", "--env", "A=1", "--env", "B=x=y", "--workdir", "/data",
-		"--expires", "2h", "--label", "sweep=7", "--memory", "1.5GiB", "--tasks", "64", "--cpu-weight", "50", "--", "python", "train.py", "--gpus", "8")
-	gpuqctl(t, d, "submit", "echo", "--json", "-f", "x") // flags behind the command are the command's
+		"--expires", "2h", "--label", "sweep=7", "--memory", "1.5GiB", "--tasks", "64", "--cpu-weight", "50",
+		"--gpu-memory", "12GiB", "--gpu-model", "h100", "--min-gpu-memory", "80GiB", "--min-compute-capability", "9.0", "--", "python", "train.py", "--gpus", "8")
+	gpuqctl(t, d, "submit", "--gpus", "4", "echo", "--json", "-f", "x") // flags behind the command are the command's
 	want := job.Spec{
-		Command: []string{"python", "train.py", "--gpus", "8"}, Name: "n", Pool: "large", Priority: job.High, GPUs: 4, Workdir: "/data",
+		Command: []string{"python", "train.py", "--gpus", "8"}, Name: "n", Pool: "large", Priority: job.High, GPUs: 1, Workdir: "/data",
 		Env: map[string]string{"A": "1", "B": "x=y"}, TimeLimit: job.Duration(90 * time.Minute), Grace: job.Duration(20 * time.Second),
 		MaxAttempts: 3, RetryOn: []int{75, 111}, Backoff: []job.Duration{job.Duration(2 * time.Second), job.Duration(time.Minute)},
 		Key: "k", Expires: job.Duration(2 * time.Hour), Labels: map[string]string{"sweep": "7"},
 		MemoryMax: 3 << 29, TasksMax: 64, CPUWeight: 50,
+		GPUMemory: 12 << 30, GPUModel: "h100", MinGPUMemory: 80 << 30, MinComputeCapability: "9.0",
 	}
 	plain := job.DefaultSpec()
-	plain.Command = []string{"echo", "--json", "-f", "x"}
+	plain.Command, plain.GPUs = []string{"echo", "--json", "-f", "x"}, 4
 	if !reflect.DeepEqual(d.specs, []job.Spec{want, plain}) {
 		t.Errorf("got  %+v\nwant %+v", d.specs, []job.Spec{want, plain})
 	}
@@ -60,22 +62,25 @@ func TestSubmitRefusesWhatIsWrongBeforeItAsks(t *testing.T) {
 		args []string
 		want string
 	}{
-		"NoCommand":       {nil, "there is no command"},
-		"UnknownFlag":     {[]string{"--gpu", "1"}, "unknown flag: --gpu: see gpuqctl submit --help"},
-		"BadNumber":       {[]string{"--gpus", "two", "--", "x"}, `invalid argument "two"`},
-		"ManyThings":      {[]string{"--gpus", "-1", "--priority", "urgent", "--", "x"}, "gpuqctl: gpus: -1 is not between 0 and 64\n"},
-		"TheSecondOfThem": {[]string{"--priority", "urgent", "--gpus", "-1", "--", "x"}, `priority: "urgent" is none of`},
-		"BadCode":         {[]string{"--retry-on", "75,x", "--", "x"}, `"x" is no exit code`},
-		"LessThanAByte":   {[]string{"--memory", "0.5B", "--", "x"}, `memory: "0.5B" is no size`},
-		"BadSize":         {[]string{"--memory", "16G", "--", "x"}, `memory: "16G" is no size`},
-		"SmallSize":       {[]string{"--memory", "1MiB", "--", "x"}, "memory_max: 1048576 bytes are not between"},
-		"BadBackoff":      {[]string{"--backoff", "5", "--", "x"}, "want a number with its unit"},
-		"BadEnv":          {[]string{"--env", "A", "--", "x"}, "want NAME=VALUE"},
-		"EnvTwice":        {[]string{"--env", "A=1", "--env", "A=2", "--", "x"}, "A is given twice"},
-		"ReservedEnv":     {[]string{"--env", "GPUQ_JOB_ID=1", "--", "x"}, "is set by gpuqd"},
-		"FileAndCommand":  {[]string{"-f", "x", "--", "y"}, "a command and -f do not go together"},
-		"FileAndFlag":     {[]string{"-f", "x", "--max-attempts", "2"}, "write max_attempts into the specs"},
-		"NoFile":          {[]string{"-f", "/nonexistent/x"}, "nothing was submitted: open /nonexistent/x"},
+		"NoCommand":        {nil, "there is no command"},
+		"UnknownFlag":      {[]string{"--gpu", "1"}, "unknown flag: --gpu: see gpuqctl submit --help"},
+		"BadNumber":        {[]string{"--gpus", "two", "--", "x"}, `invalid argument "two"`},
+		"ManyThings":       {[]string{"--gpus", "-1", "--priority", "urgent", "--", "x"}, "gpuqctl: gpus: -1 is not between 0 and 64\n"},
+		"TheSecondOfThem":  {[]string{"--priority", "urgent", "--gpus", "-1", "--", "x"}, `priority: "urgent" is none of`},
+		"BadCode":          {[]string{"--retry-on", "75,x", "--", "x"}, `"x" is no exit code`},
+		"LessThanAByte":    {[]string{"--memory", "0.5B", "--", "x"}, `memory: "0.5B" is no size`},
+		"BadSize":          {[]string{"--memory", "16G", "--", "x"}, `memory: "16G" is no size`},
+		"SmallSize":        {[]string{"--memory", "1MiB", "--", "x"}, "memory_max: 1048576 bytes are not between"},
+		"ShareOfTwo":       {[]string{"--gpus", "2", "--gpu-memory", "1GiB", "--", "x"}, "gpu_memory: it is a part of one device, and gpus is 2: want gpus = 1"},
+		"ShareWithoutUnit": {[]string{"--gpu-memory", "12", "--", "x"}, `gpu-memory: "12" is no size`},
+		"BadCapability":    {[]string{"--min-compute-capability", "sm_80", "--", "x"}, `min_compute_capability: "sm_80" is no compute capability`},
+		"BadBackoff":       {[]string{"--backoff", "5", "--", "x"}, "want a number with its unit"},
+		"BadEnv":           {[]string{"--env", "A", "--", "x"}, "want NAME=VALUE"},
+		"EnvTwice":         {[]string{"--env", "A=1", "--env", "A=2", "--", "x"}, "A is given twice"},
+		"ReservedEnv":      {[]string{"--env", "GPUQ_JOB_ID=1", "--", "x"}, "is set by gpuqd"},
+		"FileAndCommand":   {[]string{"-f", "x", "--", "y"}, "a command and -f do not go together"},
+		"FileAndFlag":      {[]string{"-f", "x", "--max-attempts", "2"}, "write max_attempts into the specs"},
+		"NoFile":           {[]string{"-f", "/nonexistent/x"}, "nothing was submitted: open /nonexistent/x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gpuqctl(t, d, append([]string{"submit"}, c.args...)...).want(t, exitUsage, "", c.want)

@@ -109,7 +109,7 @@ func (a *Agent) claimed(ctx context.Context, d *broker.Delivery, j *job.Job, c l
 	case a.drains.onHost() != nil:
 		reason = "the host was drained meanwhile"
 	default:
-		if err := a.devices.Acquire(j.ID, j.Attempt, c.Devices, 0); err != nil {
+		if err := a.devices.Acquire(j.ID, j.Attempt, c.Devices, j.Spec.Share()); err != nil {
 			reason = err.Error()
 		}
 	}

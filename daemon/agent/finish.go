@@ -64,11 +64,26 @@ func (r *run) result(exit *runner.Exit) *job.Result {
 	return &job.Result{
 		Attempt: r.number, Host: r.a.host, ExitCode: exit.Code, Signal: exit.Signal, Reason: exit.Reason,
 		StartedAt: job.At(exit.Started), EndedAt: job.At(exit.Ended),
-		GPUSeconds: exit.DurationSeconds * float64(len(r.devices)),
+		GPUSeconds: exit.DurationSeconds * r.devicesHeld(),
 		CPUSeconds: exit.UserCPUSeconds + exit.SystemCPUSeconds, MemoryBytesMax: exit.MemoryBytesMax,
 		Devices: r.devices, LogTail: cleanTail(tail), LogDroppedBytes: exit.LogDroppedBytes,
 		JournalDroppedLines: exit.JournalDroppedLines,
 	}
+}
+
+// devicesHeld is how many devices the attempt has kept from others: of a shared one
+// it is the part that its share is of the memory, so that a device's jobs never come
+// to more than its time.
+func (r *run) devicesHeld() float64 {
+	share := r.job.Spec.Share()
+	if share == 0 || len(r.devices) != 1 {
+		return float64(len(r.devices))
+	}
+	all := r.a.devices.MemoryBytes(r.devices[0])
+	if all < share {
+		return 1 // it is not known any more
+	}
+	return float64(share) / float64(all)
 }
 
 // cleanTail makes text of bytes that were cut anywhere.

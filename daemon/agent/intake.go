@@ -12,6 +12,7 @@ import (
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
+	"gpuqd/daemon/placement"
 )
 
 const (
@@ -163,6 +164,7 @@ func (a *Agent) unplaceable(spec job.Spec) string {
 	if hosts == nil {
 		return ""
 	}
+	shape := spec.Shape()
 	served, most := false, 0
 	for _, h := range *hosts {
 		if h.Session.State == ledger.Live && slices.Contains(h.Pools, spec.Pool) {
@@ -175,6 +177,10 @@ func (a *Agent) unplaceable(spec job.Spec) string {
 		return fmt.Sprintf("it waits: no live host serves pool %s (gpuqctl hosts lists them)", spec.Pool)
 	case spec.GPUs > most:
 		return fmt.Sprintf("it waits: no live host of pool %s has %d devices, the largest has %d", spec.Pool, spec.GPUs, most)
+	case shape.Class != job.ClassAny:
+		if known := a.explained(*hosts, a.clock.Now()); !placement.Able(shape, known) {
+			return "it " + placement.Explain(shape, known).Clause
+		}
 	}
 	return ""
 }

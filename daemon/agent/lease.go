@@ -314,6 +314,7 @@ func hostDevices(devices []device.Status) []ledger.HostDevice {
 		list[i] = ledger.HostDevice{
 			UUID: d.UUID, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes, Simulated: d.Simulated,
 			State: string(d.State), Reason: d.Reason, JobID: d.JobID, Attempt: d.Attempt,
+			ComputeCapability: d.ComputeCapability, MIGProfile: d.MIGProfile, SharedBytes: d.SharedBytes(),
 		}
 	}
 	return list

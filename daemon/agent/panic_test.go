@@ -9,6 +9,7 @@ import (
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/dedup"
 	"gpuqd/daemon/job"
+	"gpuqd/daemon/placement"
 	"gpuqd/daemon/runner"
 )
 
@@ -85,10 +86,10 @@ func TestPanicCostsThatJobAlone(t *testing.T) {
 			plant(b, j.ID)
 			ctx := runFor(t, b)
 			tag := broker.Tag{Generation: 1, Delivery: 7}
-			if !b.promise(nil) {
+			if !b.promise(placement.Take{}) {
 				t.Fatal("no slot is free")
 			}
-			b.start(ctx, &broker.Delivery{Tag: tag, Queue: j.Queue, Body: job.Ticket{ID: j.ID}.Encode()}, nil)
+			b.start(ctx, &broker.Delivery{Tag: tag, Queue: j.Queue, Body: job.Ticket{ID: j.ID}.Encode()}, placement.Take{})
 			b.work.Wait()
 			after, err := b.ledger.Job(ctx, j.ID)
 			if err != nil {

@@ -153,9 +153,11 @@ func (a *Agent) adopt(ctx context.Context, attempt Attempt) error {
 	r.adopted, r.attempt = true, attempt
 	// One that has ended holds nothing: its devices may be another's by now.
 	if !ended {
-		if err := a.devices.Adopt(j.ID, in.Attempt, in.Devices, 0); err != nil {
+		if err := a.devices.Adopt(j.ID, in.Attempt, in.Devices, in.GPUMemoryBytes); err != nil {
 			a.log.Error("adopted attempt shares a device with another", "job_id", j.ID, "attempt", in.Attempt, "err", err)
 		}
+	} else {
+		a.devices.Recall(j.ID, in.Attempt, in.Devices)
 	}
 	a.runs.add(r)
 	a.metrics.adoptions.Inc()
@@ -179,7 +181,7 @@ func (a *Agent) releaseUnknown(ctx context.Context, session string) error {
 		case a.isOrphan(j):
 			a.releaseOrphan(ctx, j, broker.Tag{})
 		default: // it may be running: its devices are not free
-			if err := a.devices.Adopt(j.ID, j.Attempt, j.Owner.Devices, 0); err != nil {
+			if err := a.devices.Adopt(j.ID, j.Attempt, j.Owner.Devices, j.Spec.Share()); err != nil {
 				a.log.Error("devices of an unreadable attempt are held by another", "job_id", j.ID, "err", err)
 			}
 		}

@@ -353,7 +353,8 @@ func (r *run) intent() runner.Intent {
 	return runner.Intent{
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
-		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID), Devices: r.devices,
+		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID),
+		Devices: r.devices, GPUMemoryBytes: spec.Share(),
 		DeviceNodes: r.a.devices.Nodes(r.devices, cfg.Runner.DeviceNodes),
 		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
 		TimeLimit:   spec.TimeLimit.Std(), Grace: grace,

@@ -16,14 +16,14 @@ type runs struct {
 	mu       sync.Mutex
 	byID     map[string]*run
 	claims   map[string]*bidding // by claim ID, between the bid and its answer
-	promised map[string]bool     // device UUIDs of takes under way
+	promised map[string]promised // by device UUID, to takes under way
 	slots    int                 // attempts without a device, and takes under way for them
 	changed  chan struct{}       // closed and replaced when a run is removed, or a claim ends
 }
 
 func newRuns() *runs {
 	return &runs{
-		byID: map[string]*run{}, claims: map[string]*bidding{}, promised: map[string]bool{},
+		byID: map[string]*run{}, claims: map[string]*bidding{}, promised: map[string]promised{},
 		changed: make(chan struct{}),
 	}
 }
@@ -164,49 +164,6 @@ func (s *runs) knows(claimID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.claims[claimID] != nil || s.byID[claimID] != nil
-}
-
-// promise sets devices, or one of the host's slots where there are none, aside
-// for a take. It returns false, and promises nothing, where another take was
-// promised one of them first.
-func (s *runs) promise(devices []string, slots int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(devices) == 0 {
-		if s.slotsTaken() >= slots {
-			return false
-		}
-		s.slots++
-		return true
-	}
-	for _, uuid := range devices {
-		if s.promised[uuid] {
-			return false
-		}
-	}
-	for _, uuid := range devices {
-		s.promised[uuid] = true
-	}
-	return true
-}
-
-// unpromise ends promise; a run that came of it holds the devices by itself.
-func (s *runs) unpromise(devices []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, uuid := range devices {
-		delete(s.promised, uuid)
-	}
-	if len(devices) == 0 {
-		s.slots--
-	}
-}
-
-// isPromised reports whether a take under way has the device.
-func (s *runs) isPromised(uuid string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.promised[uuid]
 }
 
 // slotsUsed counts the attempts without a device, and the takes for them.

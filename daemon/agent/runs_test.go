@@ -14,30 +14,12 @@ import (
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
+	"gpuqd/daemon/placement"
 )
 
 // bareRun is a run as far as the registry looks at it.
 func bareRun(claimID string, id job.ID, devices ...string) *run {
 	return &run{hold: ledger.Hold{ClaimID: claimID, JobID: id}, devices: devices}
-}
-
-func TestPromisedDevicesAreSetAsideUntilUnpromised(t *testing.T) {
-	s := newRuns()
-	if !s.promise([]string{"a", "b"}, 0) || !s.promise([]string{"c"}, 0) {
-		t.Error("free devices were not promised")
-	}
-	if s.promise([]string{"d", "a"}, 0) {
-		t.Error("a device was promised to two takes")
-	}
-	s.unpromise([]string{"a", "b"})
-	for uuid, want := range map[string]bool{"a": false, "b": false, "c": true, "d": false} {
-		if got := s.isPromised(uuid); got != want {
-			t.Errorf("%s: promised is %v, want %v", uuid, got, want)
-		}
-	}
-	if got := s.slotsUsed(); got != 0 {
-		t.Errorf("promises of devices use %d slots", got)
-	}
 }
 
 // TestSlotStaysUsedFromTakeToEnd: between the promise of a slot and the end of
@@ -52,11 +34,11 @@ func TestSlotStaysUsedFromTakeToEnd(t *testing.T) {
 		do          func()
 		least, most int
 	}{
-		{"take", func() { s.promise(nil, 2) }, 1, 1},
+		{"take", func() { s.promise(placement.Take{}, 2, nil) }, 1, 1},
 		{"claimed", func() { s.add(r) }, 1, 2}, // promise and run may both count
-		{"settled", func() { s.unpromise(nil) }, 1, 1},
-		{"another take", func() { s.promise([]string{}, 2) }, 2, 2},
-		{"its message was a duplicate", func() { s.unpromise([]string{}) }, 1, 1},
+		{"settled", func() { s.unpromise(placement.Take{}) }, 1, 1},
+		{"another take", func() { s.promise(placement.Take{Devices: []string{}}, 2, nil) }, 2, 2},
+		{"its message was a duplicate", func() { s.unpromise(placement.Take{Devices: []string{}}) }, 1, 1},
 		{"committed", func() { s.remove(r) }, 0, 0},
 	} {
 		step.do()

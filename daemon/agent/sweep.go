@@ -223,8 +223,8 @@ func (a *Agent) probeQueue(ctx context.Context, shape job.Shape, queue string) e
 	if a.mayTake() == "" {
 		v := a.view()
 		v.Queues = []job.Shape{shape}
-		if takes := placement.Plan(v); len(takes) > 0 && a.promise(takes[0].Devices) {
-			a.start(ctx, d, takes[0].Devices)
+		if takes := placement.Plan(v); len(takes) > 0 && a.promise(takes[0]) {
+			a.start(ctx, d, takes[0])
 			return nil
 		}
 	}

@@ -102,10 +102,10 @@ func (a *Agent) answerBell(queue string) bool {
 	if err != nil {
 		return false
 	}
-	if shape.GPUs > 0 && shape.GPUs == len(a.view().Free) {
+	if placement.Tight(shape, a.view()) {
 		return true
 	}
-	bound := min(bellWaitMax, time.Duration(a.idleHosts())*bellWaitPerHost)
+	bound := min(bellWaitMax, time.Duration(a.idleHosts(shape))*bellWaitPerHost)
 	if bound == 0 {
 		return true
 	}
@@ -113,22 +113,21 @@ func (a *Agent) answerBell(queue string) bool {
 	return false
 }
 
-// idleHosts counts the other hosts with a free device, as of the last watch.
-func (a *Agent) idleHosts() int {
+// idleHosts counts the other hosts that could start a job of the shape, as of the
+// last watch; those with a free device, where it needs none.
+func (a *Agent) idleHosts(shape job.Shape) int {
 	hosts := a.hosts.Load()
 	if hosts == nil {
 		return 0
 	}
+	shape.GPUs = max(shape.GPUs, 1)
 	idle := 0
 	for _, h := range *hosts {
-		if h.Name == a.host || h.Session.State != ledger.Live {
+		if h.Name == a.host || h.Session.State != ledger.Live || h.Drain != nil {
 			continue
 		}
-		for _, d := range h.Devices {
-			if d.State == "free" && h.Drain == nil && h.DrainOf(d.UUID) == nil {
-				idle++
-				break
-			}
+		if placement.Serves(shape, explainedDevices(h, h.Devices)) {
+			idle++
 		}
 	}
 	return idle
@@ -152,11 +151,7 @@ func (a *Agent) view() placement.View {
 		Queues:    a.shapes.list(),
 		FreeSlots: a.cfg.Host.SlotsWithoutGPU - a.runs.slotsUsed(),
 	}
-	for _, d := range a.devices.Free() {
-		if !a.runs.isPromised(d.UUID) && a.drains.onDevice(d.UUID) == nil {
-			v.Free = append(v.Free, placement.Device{UUID: d.UUID, Index: d.Index})
-		}
-	}
+	a.offered(&v)
 	v.AgainPools = a.rehearsals.againPools(v.Queues)
 	return v
 }
@@ -194,13 +189,13 @@ func (a *Agent) takeNext(ctx context.Context) bool {
 		return false
 	}
 	for _, t := range placement.Plan(a.view()) {
-		if a.avoided.has(t.Queue, a.clock.Now()) || !a.promise(t.Devices) {
+		if a.avoided.has(t.Queue, a.clock.Now()) || !a.promise(t) {
 			continue
 		}
 		beat(ctx)
 		d, err := a.takeFrom(ctx, t.Shape.Queue(), t.Queue)
 		if d == nil {
-			a.runs.unpromise(t.Devices)
+			a.runs.unpromise(t)
 		}
 		if ctx.Err() != nil || errors.Is(err, broker.ErrUnreachable) {
 			return false // no other queue fares better
@@ -210,7 +205,7 @@ func (a *Agent) takeNext(ctx context.Context) bool {
 			continue
 		}
 		if d != nil {
-			a.start(ctx, d, t.Devices)
+			a.start(ctx, d, t)
 			return true
 		}
 	}
@@ -288,16 +283,12 @@ func (a *Agent) get(ctx context.Context, queue string) (*broker.Delivery, error)
 	return d, nil
 }
 
-func (a *Agent) promise(devices []string) bool {
-	return a.runs.promise(devices, a.cfg.Host.SlotsWithoutGPU)
-}
-
-// start handles a delivery on its own; the devices have been promised to it.
-func (a *Agent) start(ctx context.Context, d *broker.Delivery, devices []string) {
+// start handles a delivery on its own; what the take needs has been promised to it.
+func (a *Agent) start(ctx context.Context, d *broker.Delivery, t placement.Take) {
 	ctx = apart(ctx)
 	a.work.Go(func() {
-		r := a.settle(ctx, d, devices)
-		a.runs.unpromise(devices)
+		r := a.settle(ctx, d, t.Devices)
+		a.runs.unpromise(t)
 		if r == nil {
 			a.wakeUp() // the devices are still free
 			return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -57,28 +56,29 @@ func (a *Agent) explain(ctx context.Context, l *ledger.Ledger, f *facts) error {
 		return err
 	}
 	shape := f.job.Spec.Shape()
-	f.waits = placement.Explain(shape, a.explained(hosts, f.now))
+	known := a.explained(hosts, f.now)
+	f.waits = placement.Explain(shape, known)
 	if ok, why := a.broker.Healthy(); !ok {
 		f.broker = fmt.Sprintf("%s does not reach the broker: %s", a.host, why)
 	}
 	if f.job.State != job.Queued {
 		return nil
 	}
-	f.ahead, f.aheadMore, err = a.aheadOf(ctx, l, f.job, largestOf(hosts, shape.Pool))
+	f.ahead, f.aheadMore, err = a.aheadOf(ctx, l, f.job, known)
 	return err
 }
 
 // aheadOf counts the queued jobs that hosts look at before this one: all of the
 // shapes that come first and that a host of the pool has the devices for, and
 // the older ones of its own shape.
-func (a *Agent) aheadOf(ctx context.Context, l *ledger.Ledger, j *job.Job, largest int) (n int, more bool, err error) {
+func (a *Agent) aheadOf(ctx context.Context, l *ledger.Ledger, j *job.Job, hosts []placement.Host) (n int, more bool, err error) {
 	own := j.Spec.Shape()
 	n, more, err = l.Ahead(ctx, own.Queue(), j.PublishedAt, aheadMax)
 	for _, s := range a.shapes.list() {
 		if err != nil || more {
 			break
 		}
-		if s.Pool != own.Pool || s.GPUs > largest || !placement.Before(s, own) {
+		if s.Pool != own.Pool || !placement.Able(s, hosts) || !placement.Before(s, own) {
 			continue
 		}
 		var count int
@@ -86,16 +86,6 @@ func (a *Agent) aheadOf(ctx context.Context, l *ledger.Ledger, j *job.Job, large
 		n += count
 	}
 	return n, more, err
-}
-
-// largestOf returns how many devices the largest live host of a pool has.
-func largestOf(hosts []*ledger.Host, pool string) (most int) {
-	for _, h := range hosts {
-		if h.Session.State == ledger.Live && slices.Contains(h.Pools, pool) {
-			most = max(most, len(h.Devices))
-		}
-	}
-	return most
 }
 
 // explained turns the ledger's hosts into what an explanation looks at: this one
@@ -115,9 +105,15 @@ func (a *Agent) explained(hosts []*ledger.Host, now time.Time) []placement.Host 
 			list[i].Age = max(now.Sub(h.Session.RenewedAt.Time), time.Millisecond)
 			list[i].Refuses = remoteRefuses(h, list[i].Age)
 		}
-		for _, d := range devices {
-			list[i].Devices = append(list[i].Devices, explainedDevice(h, d))
-		}
+		list[i].Devices = explainedDevices(h, devices)
+	}
+	return list
+}
+
+func explainedDevices(h *ledger.Host, devices []ledger.HostDevice) []placement.HostDevice {
+	list := make([]placement.HostDevice, len(devices))
+	for i, d := range devices {
+		list[i] = explainedDevice(h, d)
 	}
 	return list
 }
@@ -125,7 +121,15 @@ func (a *Agent) explained(hosts []*ledger.Host, now time.Time) []placement.Host 
 // explainedDevice is a device of a host; a drain counts before the host has
 // taken it in.
 func explainedDevice(h *ledger.Host, d ledger.HostDevice) placement.HostDevice {
-	one := placement.HostDevice{Name: strconv.Itoa(d.Index), State: d.State, Reason: d.Reason}
+	one := placement.HostDevice{
+		Name: strconv.Itoa(d.Index), State: d.State, Reason: d.Reason, Shared: d.SharedBytes > 0,
+		Device: placement.Device{
+			UUID: d.UUID, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes, ComputeCapability: d.ComputeCapability,
+		},
+	}
+	if one.Shared && d.SharedBytes < d.MemoryBytes {
+		one.RoomBytes = d.MemoryBytes - d.SharedBytes
+	}
 	if d.Index < 0 {
 		one.Name = d.UUID
 	}

@@ -114,6 +114,7 @@ type JobRow struct {
 	Queue       string            `json:"queue"`
 	Priority    job.Priority      `json:"priority"`
 	GPUs        int               `json:"gpus"`
+	GPUMemory   int64             `json:"gpu_memory,omitempty"` // bytes of its one device; 0 is whole devices
 	Labels      map[string]string `json:"labels,omitempty"`
 	SubmittedAt job.Time          `json:"submitted_at"`
 	StartedAt   job.Time          `json:"started_at"` // of the running or last finished attempt; "" before the first

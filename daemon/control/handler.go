@@ -74,7 +74,7 @@ type Handler interface {
 func RowOf(j *job.Job) JobRow {
 	row := JobRow{
 		ID: j.ID, Name: j.Spec.Name, State: j.State, Reason: j.Reason, Attempt: j.Attempt,
-		Submitter: j.Submitter, Queue: j.Queue, Priority: j.Spec.Priority, GPUs: j.Spec.GPUs,
+		Submitter: j.Submitter, Queue: j.Queue, Priority: j.Spec.Priority, GPUs: j.Spec.GPUs, GPUMemory: j.Spec.GPUMemory,
 		Labels: j.Spec.Labels, SubmittedAt: j.SubmittedAt,
 		Held: j.State == job.Waiting && j.Hold != nil, RequeueOf: j.RequeueOf,
 	}

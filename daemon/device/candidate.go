@@ -40,6 +40,16 @@ func (m *Manager) Room(uuid string) (c Candidate, ok bool) {
 	return Candidate{}, false
 }
 
+// MemoryBytes returns a device's memory; 0 where nobody knows.
+func (m *Manager) MemoryBytes(uuid string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.entries[uuid]; e != nil {
+		return e.facts.MemoryBytes
+	}
+	return 0
+}
+
 func (e *entry) candidate(w weather) (c Candidate, ok bool) {
 	c.Device = e.facts.Device
 	switch e.state {

@@ -57,6 +57,11 @@ type HostDevice struct {
 	Reason      string `json:"reason"`
 	JobID       job.ID `json:"job_id"`
 	Attempt     int    `json:"attempt"`
+
+	// Absent where an earlier release wrote the document.
+	ComputeCapability string `json:"compute_capability,omitempty"` // such as "9.0"
+	MIGProfile        string `json:"mig_profile,omitempty"`        // "" for a whole GPU
+	SharedBytes       uint64 `json:"shared_bytes,omitempty"`       // granted in parts; 0 where it is free or held as a whole
 }
 
 // Errors of sessions.

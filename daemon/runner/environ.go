@@ -31,6 +31,9 @@ func (in *Intent) Environ() []string {
 	env[EnvAttempt] = strconv.Itoa(in.Attempt)
 	env["GPUQ_GPUS"] = strconv.Itoa(len(in.Devices))
 	env["GPUQ_WORKDIR"] = in.Workdir
+	if in.GPUMemoryBytes > 0 {
+		env["GPUQ_GPU_MEMORY_BYTES"] = strconv.FormatUint(in.GPUMemoryBytes, 10)
+	}
 	// Empty means no device to CUDA; unset would mean all of them.
 	env["CUDA_VISIBLE_DEVICES"] = strings.Join(in.Devices, ",")
 	env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -14,10 +14,12 @@ import (
 // intents from SchemaLeast to its own version; a daemon reads every older one.
 //
 // Version 2 has Account: a shim that does not know it would run the command as
-// root. An intent without one is written as version 1.
+// root. Version 3 has GPUMemoryBytes: a command that is not told its share may take
+// the whole device. An intent is written as the oldest version that says all.
 const (
-	Schema      = 2
-	SchemaLeast = 1
+	Schema        = 3
+	schemaAccount = 2
+	SchemaLeast   = 1
 )
 
 // What a shim does with its attempt when its session's lease is not renewed.
@@ -50,6 +52,9 @@ type Intent struct {
 	Dir     string            `json:"dir"`     // working directory; "" is Workdir, then /
 	Workdir string            `json:"workdir"` // GPUQ_WORKDIR; made at the start if missing
 	Devices []string          `json:"devices"` // UUIDs
+	// GPUMemoryBytes is the command's share of its one device's memory; 0 is whole
+	// devices.
+	GPUMemoryBytes uint64 `json:"gpu_memory_bytes,omitempty"`
 	// DeviceNodes are the device files that the command may open beside the
 	// harmless ones, such as /dev/nvidia0. A starter that cannot hold it to them
 	// says so in its documentation.
@@ -85,8 +90,11 @@ type Limits struct {
 
 // schema returns the version that says all that the intent holds.
 func (in *Intent) schema() int {
-	if in.Account != nil {
+	switch {
+	case in.GPUMemoryBytes > 0:
 		return Schema
+	case in.Account != nil:
+		return schemaAccount
 	}
 	return SchemaLeast
 }

@@ -39,6 +39,7 @@ const (
 	StopDrained        StopReason = "drained"         // an operator drained the host
 	StopPreempted      StopReason = "preempted"       // a more important job takes the devices
 	StopDevice         StopReason = "device"          // a device failed under it
+	StopOOMGPU         StopReason = "oom_gpu"         // it used more of a shared device's memory than its share
 	StopFenced         StopReason = "fenced"          // the job was claimed again under a higher fence
 	StopSessionExpired StopReason = "session_expired" // the session is no longer live
 	StopLeaseLost      StopReason = "lease_lost"      // past the deadline, with on_lease_loss = stop
@@ -58,6 +59,8 @@ func (r StopReason) Class() job.Class {
 		return job.ClassPreempted
 	case StopDevice:
 		return job.ClassDevice
+	case StopOOMGPU:
+		return job.ClassOOMGPU
 	case StopTimeout:
 		return job.ClassTimeout
 	}

@@ -85,6 +85,8 @@ func stopText(stop *runner.Stop, in *runner.Intent) string {
 		text = "preempted by a more important job"
 	case runner.StopDevice:
 		text = "a device failed"
+	case runner.StopOOMGPU:
+		text = "it used more GPU memory than its share"
 	case runner.StopFenced:
 		text = "the job was taken over: it was claimed again under a higher fence"
 	case runner.StopSessionExpired:

@@ -100,7 +100,7 @@ func timeLimit(b *Bench) {
 func stopReasons(b *Bench) {
 	for reason, class := range map[runner.StopReason]job.Class{
 		runner.StopKilled: job.ClassKilled, runner.StopDrained: job.ClassDrained, runner.StopPreempted: job.ClassPreempted,
-		runner.StopDevice: job.ClassDevice, runner.StopFenced: job.ClassHostLost, runner.StopSessionExpired: job.ClassHostLost,
+		runner.StopOOMGPU: job.ClassOOMGPU, runner.StopDevice: job.ClassDevice, runner.StopFenced: job.ClassHostLost, runner.StopSessionExpired: job.ClassHostLost,
 	} {
 		a := b.Start(b.Intent("trap 'exit 0' TERM; while :; do sleep 0.05; done"))
 		b.Must(a.RequestStop(runner.Stop{Reason: reason, Detail: "by bob: test"}))
@@ -201,14 +201,14 @@ func environment(b *Bench) {
 	in := b.Intent("env > " + b.File("env") + "; pwd >> " + b.File("env"))
 	in.Env = map[string]string{"LANG": "de_DE.UTF-8", "GPUQ_ATTEMPT": "99", "CUDA_VISIBLE_DEVICES": "all", "GOMEMLIMIT": "nonsense"}
 	in.Devices = []string{"GPU-1", "GPU-2"}
-	in.Attempt = 3
+	in.Attempt, in.GPUMemoryBytes = 3, 12<<30
 	b.Wait(b.Start(in))
 	data, err := os.ReadFile(b.File("env"))
 	b.Must(err)
 	got := "\n" + string(data)
 	for _, want := range []string{
 		"LANG=de_DE.UTF-8", "GPUQ_ATTEMPT=3", "GPUQ_JOB_ID=" + string(in.JobID), "GPUQ_GPUS=2", "CUDA_VISIBLE_DEVICES=GPU-1,GPU-2",
-		"CUDA_DEVICE_ORDER=PCI_BUS_ID", "GPUQ_WORKDIR=" + in.Workdir, "GOMEMLIMIT=nonsense", filepath.Clean(in.Workdir),
+		"CUDA_DEVICE_ORDER=PCI_BUS_ID", "GPUQ_GPU_MEMORY_BYTES=12884901888", "GPUQ_WORKDIR=" + in.Workdir, "GOMEMLIMIT=nonsense", filepath.Clean(in.Workdir),
 	} {
 		if !strings.Contains(got, "\n"+want+"\n") {
 			b.Errorf("no %s in%s", want, got)
