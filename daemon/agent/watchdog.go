@@ -107,6 +107,7 @@ func (a *Agent) reportStuck(late []stuck) {
 // loopCode names the function of each loop, as stacks show it.
 var loopCode = map[string]string{
 	loopStart: "enter", loopLease: "renewLoop", loopWatch: "watchLoop", loopTake: "takeLoop", loopDrain: "drainLoop",
+	loopAlarms: "alarmLoop",
 	loopSweep: "sweepLoop", loopProbe: "probeLoop", loopIntake: "takeIn", loopDeadLetters: "drainDead",
 }
 

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -97,6 +98,38 @@ func (m *Manager) Resume(uuid, who string) (ended bool) {
 		return ended
 	})
 	return ended
+}
+
+// Order is a Resume that was left for the host while it could not be told.
+type Order struct {
+	Seq       int64 // grows from order to order
+	UUID, Who string
+}
+
+// TakeOrders carries out the orders that were not yet, each once, over restarts,
+// too.
+func (m *Manager) TakeOrders(orders []Order) {
+	slices.SortFunc(orders, func(a, b Order) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, o := range orders {
+		if m.isNew(o.Seq) {
+			m.Resume(o.UUID, o.Who)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.file.knowsOrders = true
+}
+
+// isNew notes an order, and reports whether it is to be carried out. Where no file
+// says which were, those that are there already are older than any quarantine.
+func (m *Manager) isNew(seq int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if seq <= m.file.orders {
+		return false
+	}
+	m.file.orders, m.file.dirty = seq, true
+	return m.file.knowsOrders
 }
 
 // resume is Resume for one device. m.mu is held.

@@ -16,6 +16,9 @@ type stateFile struct {
 	dirty      bool                  // the file does not say what is so
 	saved      map[string]savedEntry // of devices that no report has named yet
 
+	orders      int64 // the last Order that was carried out
+	knowsOrders bool  // orders says so: it was read, or the ledger was
+
 	writing sync.Mutex // held by the one who writes; before Manager.mu
 }
 
@@ -28,6 +31,7 @@ type saved struct {
 	BootID  string                `json:"boot_id"`
 	Devices map[string]savedEntry `json:"devices"` // by UUID
 	Host    hostBreaker           `json:"host"`
+	Orders  int64                 `json:"orders"` // the last Order that was carried out
 }
 
 type savedEntry struct {
@@ -65,6 +69,7 @@ func (m *Manager) openFile(path, boot string) {
 		return
 	}
 	m.file.saved, m.breaker = old.Devices, old.Host
+	m.file.orders, m.file.knowsOrders = old.Orders, true
 }
 
 // remember gives a device that is new what the file says of it. m.mu is held.
@@ -87,7 +92,7 @@ func (m *Manager) save() {
 		m.mu.Unlock()
 		return
 	}
-	now := saved{Version: stateVersion, BootID: m.file.boot, Devices: map[string]savedEntry{}, Host: m.breaker}
+	now := saved{Version: stateVersion, BootID: m.file.boot, Devices: map[string]savedEntry{}, Host: m.breaker, Orders: m.file.orders}
 	for uuid, old := range m.file.saved {
 		now.Devices[uuid] = old
 	}

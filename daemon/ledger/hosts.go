@@ -19,10 +19,12 @@ type Host struct {
 	Devices   []HostDevice `json:"devices"` // as of the last renewal
 	Version   string       `json:"version"`
 
-	// What operators have drained. Only SetDrain writes these.
+	// What operators have drained, and resumed while the host could not be told. Only
+	// SetDrain and AskResume write these.
 	Drain        *Drain        `json:"drain,omitempty"`
 	DeviceDrains []DeviceDrain `json:"device_drains,omitempty"`
-	DrainSeq     int64         `json:"drain_seq,omitempty"` // grows with every change of the two
+	Resumes      []Resume      `json:"resumes,omitempty"`
+	DrainSeq     int64         `json:"drain_seq,omitempty"` // grows with every change of the three
 }
 
 // SessionState says whether a session's lease can be renewed.
