@@ -168,7 +168,7 @@ func New(o Options) *Agent {
 		wake:       make(chan struct{}, 1),
 	}
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(newScrape(a))
+		o.Registerer.MustRegister(newScrape(a), newHealthScrape(a.devices))
 		a.devices.ObserveGaps(func(gap time.Duration) { a.metrics.deviceGap.Observe(gap.Seconds()) })
 	}
 	return a

@@ -105,6 +105,7 @@ func (m *Manager) grant(e *entry, to Holder) {
 	}
 	who := attemptKey{to.JobID, to.Attempt}
 	m.watch(who, e.facts.UUID)
+	e.alarmed = false
 	if m.fast > 0 {
 		e.breaker.grant(who, m.now())
 		m.breaker.grant(who, m.now())

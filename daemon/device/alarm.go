@@ -26,9 +26,10 @@ const alarmsMax = 256
 // each inventory for as long as that lasts. m.mu is held.
 func (m *Manager) alarm(e *entry) {
 	why := e.fatal()
-	if why == "" {
+	if why == "" || e.alarmed {
 		return
 	}
+	e.alarmed = true
 	for _, h := range e.holders {
 		m.raise(Alarm{
 			JobID: h.JobID, Attempt: h.Attempt, Kind: AlarmDevice,

@@ -21,6 +21,7 @@ type entry struct {
 	seen    bool   // a report has named it; false for one that is known only by adoption
 	lost    bool   // the last inventory did not name it
 	unheard string // why its source knows nothing of it; "" when it does
+	alarmed bool   // its attempts were alarmed since the last inventory
 
 	quarantines []quarantine // in the order in which they came
 	breaker     breaker

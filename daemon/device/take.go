@@ -23,6 +23,9 @@ func (m *Manager) takeIn(r Report, users map[string][]left) (kill []ProcessOwner
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
+	if r.Error == nil {
+		m.learn(r, users, now) // first: the events may be about devices that are new
+	}
 	m.takeEvents(r.Events)
 	switch {
 	case r.Error != nil:
@@ -30,7 +33,7 @@ func (m *Manager) takeIn(r Report, users map[string][]left) (kill []ProcessOwner
 		m.hearNothing(r.Error.Message)
 	case r.Devices != nil:
 		m.complain(r)
-		kill, again = m.takeInventory(r, users, now)
+		kill, again = m.takeInventory(r, now)
 	}
 	if (r.Error != nil || r.Devices != nil) && !m.reported {
 		m.reported = true
@@ -72,20 +75,27 @@ func (m *Manager) complain(r Report) {
 	m.log.Warn("device source has a problem", "err", problem)
 }
 
-// takeInventory makes the devices of a full inventory known. One that was known
-// and is not named any more is sick, not forgotten: an attempt may hold it, and a
-// person must see that it is gone. m.mu is held.
-func (m *Manager) takeInventory(r Report, users map[string][]left, now time.Time) (kill []ProcessOwner, again bool) {
-	named := make(map[string]bool, len(r.Devices))
+// learn makes the devices of a full inventory known as they are now. m.mu is held.
+func (m *Manager) learn(r Report, users map[string][]left, now time.Time) {
 	for _, f := range r.Devices {
-		named[f.UUID] = true
 		e := m.entries[f.UUID]
 		if e == nil {
 			e = m.newEntry(f)
 		}
+		e.facts, e.users, e.sampled, e.lost, e.unheard, e.alarmed = f, users[f.UUID], now, false, "", false
+	}
+}
+
+// takeInventory draws the conclusions of a full inventory. A device that was known
+// and is not named any more is sick, not forgotten: an attempt may hold it, and a
+// person must see that it is gone. m.mu is held.
+func (m *Manager) takeInventory(r Report, now time.Time) (kill []ProcessOwner, again bool) {
+	named := make(map[string]bool, len(r.Devices))
+	for _, f := range r.Devices {
+		e := m.entries[f.UUID]
 		first := !e.seen
-		e.facts, e.users, e.sampled, e.seen, e.lost, e.unheard = f, users[f.UUID], now, true, false, ""
-		m.takeECC(e, first, now)
+		named[f.UUID], e.seen = true, true
+		m.takeECC(e, first, now) // before the look ends a window
 		ours, more := m.judge(e, r.Look, now)
 		kill, again = append(kill, ours...), again || more
 		if e.check == nil && len(e.holders) == 0 && (e.idle == nil || f.MemoryUsedBytes < *e.idle) {
@@ -104,7 +114,7 @@ func (m *Manager) takeInventory(r Report, users map[string][]left, now time.Time
 
 // lose notes that a device is not in the inventory. m.mu is held.
 func (m *Manager) lose(e *entry) {
-	e.unheard = ""
+	e.unheard, e.alarmed = "", false
 	e.facts.MemoryUsedBytes, e.facts.Processes, e.users = 0, nil, nil
 	if e.seen { // else an attempt was found on it, and nobody has seen it yet
 		if !e.lost {
