@@ -129,7 +129,7 @@ func because(s job.Shape, h Host) (reason string, ready bool) {
 // kind with it.
 func taken(devices []HostDevice) string {
 	var parts []string
-	for _, state := range []string{"busy", "draining", "cordoned", "sick"} {
+	for _, state := range []string{"busy", "checking", "draining", "cordoned", "sick"} {
 		n, why := 0, ""
 		for _, d := range devices {
 			if d.State != state {
