@@ -98,6 +98,7 @@ type Agent struct {
 
 	doctors    doctors
 	rehearsals *rehearsals // nil where the settings allow none
+	struck     struck      // requests for faults of devices
 
 	standing standing
 	told     told

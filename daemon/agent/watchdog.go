@@ -108,7 +108,7 @@ func (a *Agent) reportStuck(late []stuck) {
 var loopCode = map[string]string{
 	loopStart: "enter", loopLease: "renewLoop", loopWatch: "watchLoop", loopTake: "takeLoop", loopDrain: "drainLoop",
 	loopAlarms: "alarmLoop",
-	loopSweep: "sweepLoop", loopProbe: "probeLoop", loopIntake: "takeIn", loopDeadLetters: "drainDead",
+	loopSweep:  "sweepLoop", loopProbe: "probeLoop", loopIntake: "takeIn", loopDeadLetters: "drainDead",
 }
 
 // stacks returns the stacks of all goroutines, at most so many bytes: first those in
