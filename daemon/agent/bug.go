@@ -19,10 +19,13 @@ const (
 	DrainUnread          Bug = "drain_unread"           // a drain is believed when told, and not read from the ledger
 	DrainCharged         Bug = "drain_charged"          // what was ended for a drain is taken to have failed
 	ReleaseRunning       Bug = "release_running"        // a host that goes down releases its session while its attempts run
+	HalfShare            Bug = "half_share"             // half of what a job asks of a shared device is granted to it
+	KindUnread           Bug = "kind_unread"            // every device passes for whatever is asked for
 )
 
 // Bugs lists them.
 var Bugs = []Bug{
 	AckBeforeCommit, AckAcrossGenerations, FenceFromRedis, TrustVanishedUnit, WallClockTakeover, DepthZeroIsEmpty,
 	DoneCacheOnRequeue, ReleaseUnrevoked, MessageReleases, DrainUnread, DrainCharged, ReleaseRunning,
+	HalfShare, KindUnread,
 }

@@ -109,7 +109,11 @@ func (a *Agent) claimed(ctx context.Context, d *broker.Delivery, j *job.Job, c l
 	case a.drains.onHost() != nil:
 		reason = "the host was drained meanwhile"
 	default:
-		if err := a.devices.Acquire(j.ID, j.Attempt, c.Devices, j.Spec.Share()); err != nil {
+		share := j.Spec.Share()
+		if bugged(HalfShare) {
+			share /= 2
+		}
+		if err := a.devices.Acquire(j.ID, j.Attempt, c.Devices, share); err != nil {
 			reason = err.Error()
 		}
 	}

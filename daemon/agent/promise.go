@@ -99,6 +99,9 @@ func (a *Agent) offered(v *placement.View) {
 
 // placed is a device as placing needs to know it.
 func placed(d device.Device) placement.Device {
+	if bugged(KindUnread) {
+		return placement.Device{UUID: d.UUID, Index: d.Index, Model: "A100 H100", MemoryBytes: 1 << 40, ComputeCapability: "99.0"}
+	}
 	return placement.Device{
 		UUID: d.UUID, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes, ComputeCapability: d.ComputeCapability,
 	}

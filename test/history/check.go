@@ -34,9 +34,11 @@ const (
 	IllegalTransition Invariant = "illegal_transition"
 	// Overlap: two attempts of one job ran at one time.
 	Overlap Invariant = "overlap"
-	// DeviceShared: two payloads were on one device at one time; a frozen one is
-	// still on it.
+	// DeviceShared: two payloads were on one device at one time, and it was not
+	// shared, or shared out beyond its memory; a frozen one is still on it.
 	DeviceShared Invariant = "device_shared"
+	// Misplaced: a payload began where the devices do not meet what its job asks for.
+	Misplaced Invariant = "misplaced"
 	// UnjustifiedAck: a message was removed for a host that had no right to it.
 	UnjustifiedAck Invariant = "unjustified_ack"
 	// TooManyExecutions: more than 1 + faults + retries + requeues on purpose.
@@ -70,7 +72,7 @@ const (
 
 // Invariants lists them all.
 var Invariants = []Invariant{
-	Lost, RolledBack, TwoEnds, CommittedTwice, StaleCommit, FenceBroken, IllegalTransition, Overlap, DeviceShared,
+	Lost, RolledBack, TwoEnds, CommittedTwice, StaleCommit, FenceBroken, IllegalTransition, Overlap, DeviceShared, Misplaced,
 	UnjustifiedAck, TooManyExecutions, BeganTwice, BeganUnclaimed, RanAfterEnd, StartedHeld, StartedDrained, ReleasedRunning, Overcharged, ResultDiffers, NeedlessRepublish,
 	LeftOver, SlowRecovery,
 }
@@ -95,6 +97,11 @@ type Rules struct {
 	Recovery time.Duration
 	// Deadline is the end of the observation; zero is the last event.
 	Deadline time.Time
+	// DeviceBytes is the memory of each device of a host, where devices are shared.
+	DeviceBytes map[string]uint64
+	// Serve names the hosts whose devices a job can use; a job that it has not can
+	// use any.
+	Serve map[job.ID][]string
 }
 
 // End is how things stood when the observation ended.
@@ -161,6 +168,7 @@ func Check(events []Event, end End, rules Rules) []Violation {
 		b.fenceBroken(t)
 		b.illegalTransition(t)
 		b.overlap(t)
+		b.misplaced(t)
 		b.unjustifiedAck(t)
 		b.tooManyExecutions(t)
 		b.beganTwice(t)

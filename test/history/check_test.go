@@ -17,7 +17,7 @@ type chapter struct {
 
 // chapters are all hand-written histories, by what they are about.
 var chapters = map[string][]chapter{
-	"Legal": legalChapters(), "Ledger": ledgerChapters(), "Acks": ackChapters(), "Payloads": payloadChapters(),
+	"Legal": legalChapters(), "Ledger": ledgerChapters(), "Acks": ackChapters(), "Payloads": payloadChapters(), "Devices": deviceChapters(),
 	"Held": heldChapters(), "Drained": drainedChapters(), "ShutDown": shutDownChapters(), "Results": resultChapters(), "End": endChapters(),
 }
 

@@ -40,7 +40,8 @@ const (
 	// SetAside: a message of the job was dead-lettered with a reason.
 	SetAside Kind = "set_aside"
 
-	// Began: the payload's first instruction, by its own witness. Attempt, Devices.
+	// Began: the payload's first instruction, by its own witness. Attempt, Devices,
+	// Share.
 	Began Kind = "began"
 	// Halted: the payload was frozen. Attempt.
 	Halted Kind = "halted"
@@ -88,6 +89,7 @@ type Event struct {
 	State    job.State
 	Class    string // of failure; of the fault
 	Devices  []string
+	Share    uint64 // bytes of its one device; 0 is whole devices
 	Code     int
 	Complete bool
 	Needless bool
@@ -132,6 +134,9 @@ func (e Event) String() string {
 	}
 	if len(e.Devices) > 0 {
 		add("devices=%s", strings.Join(e.Devices, ","))
+	}
+	if e.Share > 0 {
+		add("share=%d", e.Share)
 	}
 	if e.Reason != "" {
 		add("(%s)", e.Reason)

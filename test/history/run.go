@@ -120,48 +120,6 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// deviceShared: a device has one payload from its first instruction to its end.
-func (b *book) deviceShared() {
-	type user struct {
-		*trace
-		execution
-	}
-	var room [64]user
-	all := room[:0]
-	for _, t := range b.traces {
-		for _, r := range t.runs {
-			if len(r.began.Devices) == 0 {
-				continue
-			}
-			for _, o := range all {
-				device := common(r.began, o.began)
-				if device == "" || apart(r, o.execution) || apart(o.execution, r) {
-					continue
-				}
-				b.report(DeviceShared, t, r.began.Host, []*Event{o.began.Event, r.began.Event, o.finished.Event, r.finished.Event},
-					"device %s had attempt %d of job %s and attempt %d of job %s at one time",
-					device, o.began.Attempt, o.id, r.began.Attempt, t.id)
-			}
-			all = append(all, user{t, r})
-		}
-	}
-}
-
-// common returns a device that two attempts were given on one host.
-func common(a, b fact) string {
-	if a.Host != b.Host {
-		return ""
-	}
-	for _, d := range a.Devices {
-		for _, e := range b.Devices {
-			if d == e {
-				return d
-			}
-		}
-	}
-	return ""
-}
-
 // tooManyExecutions: a job runs once, and once more for each retry, each requeue
 // that somebody wanted, and, at most, each fault.
 func (b *book) tooManyExecutions(t *trace) {

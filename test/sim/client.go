@@ -20,6 +20,7 @@ func (j *Job) submission() []byte {
 	spec := job.DefaultSpec()
 	spec.Command = []string{"train"}
 	spec.GPUs, spec.MaxAttempts = j.GPUs, j.MaxAttempts
+	spec.GPUMemory, spec.MinGPUMemory, spec.GPUModel = int64(j.ShareGiB<<30), int64(j.LeastGiB<<30), j.Model
 	spec.TimeLimit, spec.Expires, spec.Grace = job.Duration(j.TimeLimit), job.Duration(j.Expires), job.Duration(3*time.Second)
 	if len(j.Backoff) > 0 {
 		spec.Backoff = nil

@@ -29,6 +29,8 @@ type Plan struct {
 type Host struct {
 	Name     string        `json:"name"`
 	Devices  int           `json:"devices"`
+	Model    string        `json:"model,omitempty"`     // of all of them
+	GiB      uint64        `json:"gib,omitempty"`       // of memory of each
 	ClockOff time.Duration `json:"clock_off,omitempty"` // of its wall clock
 }
 
@@ -38,8 +40,11 @@ type Job struct {
 	At          time.Duration   `json:"at"`            // of its submission
 	Via         string          `json:"via,omitempty"` // host whose socket takes it; "" is the broker
 	GPUs        int             `json:"gpus"`
-	Run         time.Duration   `json:"run"`             // of each attempt
-	Codes       []int           `json:"codes,omitempty"` // exit code of each attempt; 0 where there is none
+	ShareGiB    uint64          `json:"share_gib,omitempty"` // of one device's memory; 0 is whole devices
+	Model       string          `json:"model,omitempty"`     // word of its devices' model
+	LeastGiB    uint64          `json:"least_gib,omitempty"` // of each device's memory
+	Run         time.Duration   `json:"run"`                 // of each attempt
+	Codes       []int           `json:"codes,omitempty"`     // exit code of each attempt; 0 where there is none
 	MaxAttempts int             `json:"max_attempts"`
 	Backoff     []time.Duration `json:"backoff,omitempty"`
 	TimeLimit   time.Duration   `json:"time_limit,omitempty"`
@@ -197,6 +202,9 @@ func NewPlan(seed uint64) Plan {
 	if g.chance(0.25) { // last, so that what else a seed means stays
 		p.Faults = append(p.Faults, g.shutdown(p.Hosts, theme))
 	}
+	if g.chance(0.35) { // as the shutdown
+		g.diversify(&p)
+	}
 	return p
 }
 
@@ -238,13 +246,9 @@ func (p Plan) placeable() bool {
 			gone[f.Host] = true
 		}
 	}
-	most := -1
-	for _, h := range p.Hosts {
-		if !gone[h.Name] {
-			most = max(most, h.Devices)
-		}
-	}
-	return !slices.ContainsFunc(p.Jobs, func(j Job) bool { return j.GPUs > most })
+	return !slices.ContainsFunc(p.Jobs, func(j Job) bool {
+		return !slices.ContainsFunc(p.Hosts, func(h Host) bool { return !gone[h.Name] && j.fits(h) })
+	})
 }
 
 // generator draws a plan. Its draws are made in order, before the history begins.

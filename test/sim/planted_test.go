@@ -26,6 +26,8 @@ var caughtBy = map[agent.Bug][]history.Invariant{
 	agent.DrainUnread:          {history.StartedDrained},
 	agent.DrainCharged:         {history.Overcharged},
 	agent.ReleaseRunning:       {history.ReleasedRunning},
+	agent.HalfShare:            {history.DeviceShared},
+	agent.KindUnread:           {history.Misplaced},
 }
 
 // A bug that no history shows means that the simulation, or its checker, is

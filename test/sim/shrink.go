@@ -121,7 +121,9 @@ func plainer(j Job) (list []Job) {
 	}
 	for _, change := range []func(*Job){
 		func(q *Job) { q.Via = "" },
-		func(q *Job) { q.GPUs = 1 },
+		func(q *Job) { q.GPUs, q.ShareGiB = 1, 0 },
+		func(q *Job) { q.ShareGiB = 0 },
+		func(q *Job) { q.Model, q.LeastGiB = "", 0 },
 		func(q *Job) { q.Codes, q.MaxAttempts, q.Backoff = nil, 1, nil },
 		func(q *Job) { q.TimeLimit = 0 },
 		func(q *Job) { q.Expires = 0 },

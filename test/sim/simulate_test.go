@@ -70,6 +70,7 @@ func fail(t *testing.T, out Outcome) {
 // went through something.
 type tally struct {
 	events, begun, faults  int
+	parts                  int // executions on a part of a device
 	held, drained, cleared int // cleared: attempts ended by a drain
 	excused                map[history.Invariant]int
 	kinds                  map[string]int
@@ -84,6 +85,9 @@ func (s *tally) add(o Outcome) {
 		switch e.Kind {
 		case history.Began:
 			s.begun++
+			if e.Share > 0 {
+				s.parts++
+			}
 		case history.Held:
 			s.held++
 		case history.Drained:
@@ -103,8 +107,8 @@ func (s *tally) add(o Outcome) {
 }
 
 func (s *tally) String() string {
-	return fmt.Sprintf("%d events, %d executions, %d holds, %d drains, which ended %d attempts, %d faults %v, not promised away: %v",
-		s.events, s.begun, s.held, s.drained, s.cleared, s.faults, s.kinds, s.excused)
+	return fmt.Sprintf("%d events, %d executions, %d of them on a part of a device, %d holds, %d drains, which ended %d attempts, %d faults %v, not promised away: %v",
+		s.events, s.begun, s.parts, s.held, s.drained, s.cleared, s.faults, s.kinds, s.excused)
 }
 
 // One plan is one history, event by event.

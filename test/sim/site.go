@@ -227,7 +227,10 @@ func (s *site) judge() []history.Violation {
 	s.world.Do(func() { left = s.leftovers() })
 	all := history.Check(s.world.Events(),
 		history.End{Jobs: s.documents(), Leftovers: left},
-		history.Rules{OnLoss: s.plan.OnLoss, Tick: disk.Tick, Contact: 15 * time.Second, Recovery: recovery, Deadline: time.Now(), Mishaps: s.world.Mishaps()})
+		history.Rules{
+			OnLoss: s.plan.OnLoss, Tick: disk.Tick, Contact: 15 * time.Second, Recovery: recovery, Deadline: time.Now(), Mishaps: s.world.Mishaps(),
+			DeviceBytes: s.plan.deviceBytes(), Serve: s.plan.serve(),
+		})
 	if s.plan.clocksDiffer() {
 		for i := range all {
 			// What says that a message is lost are times of several hosts.

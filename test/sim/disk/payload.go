@@ -60,7 +60,7 @@ func (t *tree) begin(now time.Duration) {
 	}
 	t.begun, t.since, t.paused = true, now, t.d.pausedFor(now)
 	t.d.trees = append(t.d.trees, t)
-	t.record(history.Event{Kind: history.Began, Devices: t.e.in.Devices})
+	t.record(history.Event{Kind: history.Began, Devices: t.e.in.Devices, Share: t.e.in.GPUMemoryBytes})
 	t.timer = time.AfterFunc(t.last, t.look)
 }
 
