@@ -181,7 +181,7 @@ func newSource(cfg config.Config, log *slog.Logger) device.Source {
 		}
 	}
 	return &device.Helper{
-		Path: cfg.Device.Helper, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
+		Path: cfg.Device.Helper, Library: cfg.Device.Library, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
 	}
 }
 

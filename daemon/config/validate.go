@@ -184,6 +184,7 @@ func (d Device) check(v *checker) {
 		v.text("device.include", uuid, false)
 	}
 	v.path("device.helper", d.Helper, false)
+	v.path("device.library", d.Library, true)
 	v.duration("device.silence", d.Silence, time.Second, 10*time.Minute)
 	number(v, "device.simulated_count", d.SimulatedCount, 0, 64)
 	number(v, "device.simulated_memory_bytes", d.SimulatedMemoryBytes, 1<<20, 1<<44)

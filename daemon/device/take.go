@@ -9,16 +9,18 @@ func (m *Manager) take(r Report) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.complain(r)
+	if r.Error != nil || r.Devices != nil {
+		m.complain(r)
+	}
 	if r.Error != nil {
 		for _, e := range m.entries {
 			e.sick = r.Error.Message
 			m.settle(e)
 		}
-	} else {
+	} else if r.Devices != nil {
 		m.takeInventory(r.Devices)
 	}
-	if !m.reported {
+	if !m.reported && (r.Error != nil || r.Devices != nil) {
 		m.reported = true
 		close(m.ready)
 		m.signal()
