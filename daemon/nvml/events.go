@@ -16,8 +16,9 @@ const (
 	// stuckAfter is how long a call of the watch may take: it does nothing that takes
 	// long but waiting, and that is bounded.
 	stuckAfter = 2 * time.Second
-	// listenPause lies between two sets of events when the first went bad, doubled up
-	// to listenPauseMax. A device that is lost fails every wait at once.
+	// listenPause lies between two sets of events when neither went well, doubled up to
+	// listenPauseMax. After one that did the next comes at once: what happens between
+	// two is not heard. A device that is lost fails every wait of its set.
 	listenPause    = 250 * time.Millisecond
 	listenPauseMax = 30 * time.Second
 	// heardMax bounds the kinds of event that wait to be written. At the bound the
@@ -118,12 +119,14 @@ func (w *watch) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if waited {
+			w.note("the driver stopped telling of events: %s; listening again", w.lib.ErrorString(ret))
+			pause, said = listenPause, nvml.SUCCESS
+			continue
+		}
 		if ret != said {
 			w.note("the driver does not tell of events: %s; trying again", w.lib.ErrorString(ret))
 			said = ret
-		}
-		if waited {
-			pause, said = listenPause, nvml.SUCCESS
 		}
 		if !sleep(ctx, pause) {
 			return
