@@ -34,7 +34,8 @@ func completeDevice(d *server.Device) {
 	d.GetPowerUsageFunc, d.GetEnforcedPowerLimitFunc = number, number
 	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, unsupported }
 	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{}, unsupported }
-	d.GetCurrentClocksEventReasonsFunc = func() (uint64, nvml.Return) { return 0, unsupported }
+	reasons := func() (uint64, nvml.Return) { return 0, unsupported }
+	d.GetCurrentClocksEventReasonsFunc, d.GetCurrentClocksThrottleReasonsFunc = reasons, reasons
 	d.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) { return 0, unsupported }
 	d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, unsupported }
 	d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return 0, unsupported }
