@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,13 +40,15 @@ type watch struct {
 	slice time.Duration
 	note  func(format string, args ...any) // for a person who reads standard error
 
-	came  chan struct{} // capacity 1: a GPU is there that was not, or an instance
+	came  chan struct{} // capacity 1: a GPU is there that was not
+	tried chan struct{} // capacity 1: the GPUs that are there were registered, as far as they can be
 	heard chan struct{} // capacity 1: events are there to be taken
 	room  chan struct{} // capacity 1: they were taken
 	done  chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
 	gpus    []gpu // in the order in which they came
+	offered int   // how many of them were registered once, or refused
 	pending []device.Event
 	inCall  time.Time // when the call that the driver has now began; zero between calls
 }
@@ -53,7 +56,7 @@ type watch struct {
 func newWatch(lib nvml.Interface, note func(string, ...any)) *watch {
 	return &watch{
 		lib: lib, slice: waitSlice, note: note,
-		came: make(chan struct{}, 1), heard: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		came: make(chan struct{}, 1), tried: make(chan struct{}, 1), heard: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 }
@@ -77,6 +80,24 @@ func (w *watch) see(g gpu) {
 	}
 	w.gpus = append(w.gpus, g)
 	poke(w.came)
+}
+
+// settle waits until all GPUs seen were registered once, or refused: what happens
+// from then on is heard. false means that ctx has ended.
+func (w *watch) settle(ctx context.Context) bool {
+	for {
+		w.mu.Lock()
+		all := w.offered >= len(w.gpus)
+		w.mu.Unlock()
+		if all {
+			return true
+		}
+		select {
+		case <-w.tried:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // take returns what was heard since the last call.
@@ -154,6 +175,7 @@ func (w *watch) listen(ctx context.Context) (ret nvml.Return, waited bool) {
 		set, ret = w.lib.EventSetCreate()
 		return ret
 	}); ret != nvml.SUCCESS {
+		w.offer(w.seen())
 		return ret, false
 	}
 	defer w.call(func() nvml.Return { return w.lib.EventSetFree(set) })
@@ -192,6 +214,20 @@ func (w *watch) listen(ctx context.Context) (ret nvml.Return, waited bool) {
 	return nvml.SUCCESS, waited
 }
 
+func (w *watch) seen() []gpu {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.gpus)
+}
+
+// offer takes note that GPUs were registered or refused.
+func (w *watch) offer(gpus []gpu) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.offered = max(w.offered, len(gpus))
+	poke(w.tried)
+}
+
 // registered is which GPUs a set of events has been offered, by UUID, and how many
 // of them have events.
 type registered struct {
@@ -202,9 +238,8 @@ type registered struct {
 // register adds the GPUs that are new to a set. One that has no events is fine, and
 // so is one that is lost.
 func (w *watch) register(set nvml.EventSet, r *registered) nvml.Return {
-	w.mu.Lock()
-	gpus := append([]gpu(nil), w.gpus...)
-	w.mu.Unlock()
+	gpus := w.seen()
+	defer w.offer(gpus)
 	for _, g := range gpus {
 		if r.tried[g.uuid] {
 			continue

@@ -37,24 +37,32 @@ func run(ctx context.Context, lib nvml.Interface, in *input, out io.Writer, opts
 	}
 	w.watch = newWatch(lib, note)
 	ctx, cancel := context.WithCancel(ctx)
-	go w.watch.run(ctx)
-	defer func() {
-		cancel()
-		// The library must not go while a call is in it.
-		if w.watch.stop() {
-			lib.Shutdown()
-		}
-	}()
+	defer cancel()
 	s := newSampler(lib, func() { w.beat(opts.heartbeat) }, w.watch.see)
-	for {
+	for first := true; ; first = false {
 		look := in.take() // before the sampling: what is asked for later is answered later
 		r := s.inventory()
 		r.Look = look
+		if first { // with all devices at once
+			go w.watch.run(ctx)
+			defer w.shutdown(lib, cancel)
+		}
+		if !w.watch.settle(ctx) { // what happens to a device that gpuqd knows of is heard
+			return w.code()
+		}
 		w.writeEvents() // they were heard before
 		w.write(r)
 		if w.failed || !w.rest(ctx, in, opts) {
 			return w.code()
 		}
+	}
+}
+
+// shutdown ends the watch, then NVML: the library must not go while a call is in it.
+func (w *writer) shutdown(lib nvml.Interface, cancel context.CancelFunc) {
+	cancel()
+	if w.watch.stop() {
+		lib.Shutdown()
 	}
 }
 
