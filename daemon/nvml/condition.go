@@ -100,7 +100,7 @@ var throttleReasons = []struct {
 	{nvml.ClocksEventReasonReliability, "reliability"},
 }
 
-// throttle asks under both of the call's names: drivers before 535 have the older.
+// throttle asks under the call's older name where the driver does not have the newer.
 func (p *prober) throttle() []string {
 	symbol, call := "nvmlDeviceGetCurrentClocksEventReasons", p.handle.GetCurrentClocksEventReasons
 	if !p.has(symbol) {

@@ -105,7 +105,7 @@ type Library struct {
 // New makes a library, in a temporary directory of the test.
 func New(t testing.TB, script Script) *Library { return create(t, script, compile) }
 
-// NewOld makes a library of a driver before 450: it lacks what came later, as MIG.
+// NewOld makes a library of an old driver: it lacks what came later, as MIG.
 func NewOld(t testing.TB, script Script) *Library { return create(t, script, compileOld) }
 
 func create(t testing.TB, script Script, compile func() ([]byte, error)) *Library {

@@ -3,7 +3,7 @@
 // its lines mean.
 //
 // It has the calls that gpuqd-device makes, as nvml.h declares them. With
-// OLD_DRIVER it lacks those that drivers before 450 lack.
+// OLD_DRIVER it lacks those that came with later drivers.
 #define _GNU_SOURCE
 #define NVML_NO_UNVERSIONED_FUNC_DEFS 1
 #include <dlfcn.h>
