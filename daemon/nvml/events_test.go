@@ -98,16 +98,21 @@ func startWatch(t *testing.T, lib nvml.Interface) *watch {
 	return w
 }
 
-func (w *watch) seeAll(d *driver) {
+// seeAll lets a watch listen to all devices.
+func (w *watch) seeAll(t *testing.T, d *driver) {
+	t.Helper()
 	for _, dev := range d.Devices {
 		w.see(gpu{handle: dev, uuid: dev.(*server.Device).UUID})
+	}
+	if !w.settle(t.Context()) {
+		t.Fatal("the devices were not registered")
 	}
 }
 
 func TestWatchCountsEqualEventsThatWereNotTaken(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
-	w.seeAll(d)
+	w.seeAll(t, d)
 	for range 3 {
 		d.answers <- answer{xid(d.device(1), 13), nvml.SUCCESS}
 	}
@@ -136,7 +141,7 @@ func TestWatchCountsEqualEventsThatWereNotTaken(t *testing.T) {
 func TestWatchLeavesTheRestToTheDriverWhenFull(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
-	w.seeAll(d)
+	w.seeAll(t, d)
 	for code := range uint64(heardMax + 1) {
 		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
 	}
@@ -157,7 +162,7 @@ func TestWatchLeavesTheRestToTheDriverWhenFull(t *testing.T) {
 func TestWatchMakesASetThatWentBadAnew(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
-	w.seeAll(d)
+	w.seeAll(t, d)
 	lost, well := d.device(3), d.device(5)
 	d.answers <- answer{ret: nvml.ERROR_TIMEOUT}
 	lost.RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_GPU_IS_LOST }
@@ -178,7 +183,7 @@ func TestWatchPausesWhereSetAfterSetGoesBad(t *testing.T) {
 	d.EventSetWaitFunc = func(nvml.EventSet, uint32) (nvml.EventData, nvml.Return) { return nvml.EventData{}, nvml.ERROR_UNKNOWN }
 	w := startWatch(t, d)
 	began := time.Now()
-	w.seeAll(d)
+	w.seeAll(t, d)
 	wait.Until(t, "three sets", func() bool { return d.count() >= 3 })
 	if most := int(time.Since(began)/listenPause) + 1; d.count() > most {
 		t.Errorf("%d sets in %s, want %d at most", d.count(), time.Since(began), most)
@@ -195,7 +200,7 @@ func TestWatchOfDevicesWithoutEventsAsksNothing(t *testing.T) {
 		return nvml.EventData{}, nvml.ERROR_TIMEOUT
 	}
 	w := startWatch(t, d)
-	w.seeAll(d)
+	w.seeAll(t, d)
 	added := &server.Device{UUID: "GPU-new"}
 	asked := make(chan struct{})
 	added.GetSupportedEventTypesFunc = func() (uint64, nvml.Return) {
