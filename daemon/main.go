@@ -190,7 +190,7 @@ func newSource(cfg config.Config, log *slog.Logger) device.Source {
 		return newSimulated(cfg.Host.Name, cfg.Device)
 	}
 	return &device.Helper{
-		Path: cfg.Device.Helper, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
+		Path: cfg.Device.Helper, Library: cfg.Device.Library, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
 	}
 }
 

@@ -117,6 +117,7 @@ type Device struct {
 	Kind                 string       `toml:"kind"`            // DeviceNVML or DeviceSim
 	Include              []string     `toml:"include"`         // UUIDs; empty is all
 	Helper               string       `toml:"helper"`          // path of gpuqd-device
+	Library              string       `toml:"library"`         // path of the NVML library; "" is the driver's own
 	Silence              job.Duration `toml:"silence"`         // devices are sick when the helper says nothing for so long
 	BreakerFast          job.Duration `toml:"breaker_fast"`    // an attempt that fails sooner is a fast failure; 0: there are no breakers
 	SimulatedCount       int          `toml:"simulated_count"` // 0 is a host without devices

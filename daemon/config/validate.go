@@ -184,6 +184,7 @@ func (d Device) check(v *checker) {
 		v.text("device.include", uuid, false)
 	}
 	v.path("device.helper", d.Helper, false)
+	v.path("device.library", d.Library, true)
 	v.duration("device.silence", d.Silence, time.Second, 10*time.Minute)
 	v.duration("device.breaker_fast", d.BreakerFast, 0, time.Hour)
 	d.checkSimulated(v)

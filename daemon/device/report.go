@@ -83,6 +83,11 @@ const (
 	RecoveryReboot     RecoveryAction = "node_reboot"
 	RecoveryDrainP2P   RecoveryAction = "drain_p2p"       // peers are to be drained, then it is to be reset
 	RecoveryDrainReset RecoveryAction = "drain_and_reset" // it may work on what it has, but take nothing new
+	// Those of newer drivers.
+	RecoveryIMEX         RecoveryAction = "recover_imex_domain" // memory sharing between hosts over NVLink is broken
+	RecoveryBusReset     RecoveryAction = "bus_reset"
+	RecoverySystemReboot RecoveryAction = "system_reboot"
+	RecoveryUnknown      RecoveryAction = "unknown" // the driver names one that this gpuqd-device does not know
 )
 
 // EventKind says what an event is.
