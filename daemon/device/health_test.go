@@ -504,6 +504,9 @@ func TestStateFile(t *testing.T) {
 	if err := again.Adopt("j", 1, []string{"a"}, 0); err != nil {
 		t.Fatal(err)
 	}
+	if got := again.alarmed(); len(got) != 1 {
+		t.Errorf("alarms %+v for an attempt that was found on a device in quarantine", got)
+	}
 	again.Release("j", 1)
 	again.report()
 	if f := again.Faults("j", 1); len(f.Device) != 1 || !strings.Contains(f.Device[0], "XID 79") {
