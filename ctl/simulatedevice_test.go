@@ -17,7 +17,8 @@ func TestSimulateDevice(t *testing.T) {
 		out, says string
 	}{
 		"XID": {
-			[]string{"0", "xid", "--xid", "79", "--count", "2"}, fault.Fault{Kind: fault.XID, Device: "0", XID: 79, Count: 2},
+			[]string{"0", "xid", "--xid", "79", "--count", "2"},
+			fault.Fault{Kind: fault.XID, Device: "0", XID: 79, Count: 2},
 			"gpu1/GPU-aa01: xid 79, 2 times\n", "",
 		},
 		"Process": {
@@ -31,11 +32,13 @@ func TestSimulateDevice(t *testing.T) {
 			"gpu1/GPU-aa01: sick \"it smokes\", for 1m30s\ngpu1/GPU-bb02: sick \"it smokes\", for 1m30s\n", "",
 		},
 		"Driver": {
-			[]string{"all", "driver_gone"}, fault.Fault{Kind: fault.DriverGone, Device: "all"},
+			[]string{"all", "driver_gone"},
+			fault.Fault{Kind: fault.DriverGone, Device: "all"},
 			"gpu1: driver_gone\n", "gpuqctl simulate device gpu1 all driver_back ends it",
 		},
 		"Lost": {
-			[]string{"0", "lost"}, fault.Fault{Kind: fault.Lost, Device: "0"},
+			[]string{"0", "lost"},
+			fault.Fault{Kind: fault.Lost, Device: "0"},
 			"gpu1/GPU-aa01: lost\n", "gpuqctl simulate device gpu1 0 back ends it",
 		},
 		"Clear": {[]string{"0", "clear"}, fault.Fault{Kind: fault.Clear, Device: "0"}, "gpu1/GPU-aa01: clear\n", ""},

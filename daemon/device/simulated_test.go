@@ -271,8 +271,11 @@ func TestFaultsOfOneDevice(t *testing.T) {
 		s := twoDevices()
 		simulate(t, s, func(h *heard) {
 			for _, f := range []fault.Fault{
-				{Kind: fault.Memory, MemoryBytes: 1 << 30}, {Kind: fault.Memory, MemoryBytes: 2 << 30},
-				{Kind: fault.Throttle, Reason: "hot"}, {Kind: fault.Throttle, Reason: "hot"}, {Kind: fault.Throttle, Reason: "power"},
+				{Kind: fault.Memory, MemoryBytes: 1 << 30},
+				{Kind: fault.Memory, MemoryBytes: 2 << 30},
+				{Kind: fault.Throttle, Reason: "hot"},
+				{Kind: fault.Throttle, Reason: "hot"},
+				{Kind: fault.Throttle, Reason: "power"},
 			} {
 				f.Device = "0"
 				inject(t, s, f)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gpuqd/daemon/config"
+	"gpuqd/daemon/job"
 	"gpuqd/test/cluster"
 )
 
@@ -70,6 +71,12 @@ func suite(t *testing.T, kind string) {
 		{"HeldJobWaitsUntilItIsReleased", testHold},
 		{"DrainedHostKeepsThatAndGivesItsJobsAway", testDrainHost},
 		{"DrainedDeviceAloneIsCleared", testDrainDevice},
+		{"SickDeviceIsShownByNameAndTakesNoWork", testDeviceSick},
+		{"ProcessOnADeviceIsShownWhileItLives", testDeviceProcess},
+		{"LostDeviceIsSickUntilItIsBack", testDeviceLost},
+		{"SilentDriverEndsNoJob", testDriverSilent},
+		{"DriverThatIsGoneEndsNoJob", testDriverGone},
+		{"FaultsAreRefusedWithAWayOut", testDeviceFaultRefused},
 		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
 		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
 		{"StoppedDaemonLeavesItsJobsRunning", testGracefulStop},
@@ -145,6 +152,7 @@ func startCluster(t *testing.T, kind string) *env {
 			// Tests fail jobs by the dozen, which is what breakers are for.
 			cfg.Device.BreakerFast = 0
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
+			cfg.Device.Silence = job.Duration(deviceSilence)
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
 	})
