@@ -61,6 +61,8 @@ func suite(t *testing.T, kind string) {
 		{"RunningJobIsKilledWithItsTree", testKillRunning},
 		{"HigherPriorityStartsFirst", testPriority},
 		{"DeviceIsHeldByOneAttemptAtATime", testExclusiveDevices},
+		{"JobRunsWhereItsConstraintsAreMet", testConstraints},
+		{"DeviceIsSharedByWhatFitsIntoIt", testSharing},
 		{"ExpiredJobNeverStarts", testExpires},
 		{"UnusableMessagesAreRecordedAsDeadLetters", testDeadLetters},
 		{"SameKeyAtOnceIsOneJobAndOneRun", testSameKey},
@@ -143,6 +145,7 @@ func startCluster(t *testing.T, kind string) *env {
 		Dir: dir, BinDir: binDir, Ledger: kind, Simulate: true,
 		Configure: func(worker string, cfg *config.Config) {
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
+			configureLarge(worker, cfg)
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
 	})
