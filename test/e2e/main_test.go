@@ -62,6 +62,8 @@ func suite(t *testing.T, kind string) {
 		{"RunningJobIsKilledWithItsTree", testKillRunning},
 		{"HigherPriorityStartsFirst", testPriority},
 		{"DeviceIsHeldByOneAttemptAtATime", testExclusiveDevices},
+		{"JobRunsWhereItsConstraintsAreMet", testConstraints},
+		{"DeviceIsSharedByWhatFitsIntoIt", testSharing},
 		{"ExpiredJobNeverStarts", testExpires},
 		{"UnusableMessagesAreRecordedAsDeadLetters", testDeadLetters},
 		{"SameKeyAtOnceIsOneJobAndOneRun", testSameKey},
@@ -153,6 +155,7 @@ func startCluster(t *testing.T, kind string) *env {
 			cfg.Device.BreakerFast = 0
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
 			cfg.Device.Silence = job.Duration(deviceSilence)
+			configureLarge(worker, cfg)
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
 	})
