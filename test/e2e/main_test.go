@@ -122,6 +122,12 @@ const startTimeout = 4 * time.Minute
 
 func startCluster(t *testing.T, kind string) *env {
 	t.Helper()
+	return startClusterWith(t, kind, func(*cluster.Options) {})
+}
+
+// startClusterWith starts one whose options change has the last word on.
+func startClusterWith(t *testing.T, kind string, change func(*cluster.Options)) *env {
+	t.Helper()
 	e := &env{kind: kind, metrics: map[string]string{}, scraped: newScraped()}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
@@ -139,13 +145,15 @@ func startCluster(t *testing.T, kind string) *env {
 		}
 		expectNoProcessOf(t, dir)
 	})
-	e.Cluster, err = cluster.New(ctx, cluster.Options{
+	opts := cluster.Options{
 		Dir: dir, BinDir: binDir, Ledger: kind, Simulate: true,
 		Configure: func(worker string, cfg *config.Config) {
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
-	})
+	}
+	change(&opts)
+	e.Cluster, err = cluster.New(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
