@@ -22,8 +22,11 @@ type Options struct {
 	Out      io.Writer     // takes the verdicts
 	Log      *slog.Logger  // takes what the parts log
 
-	interval time.Duration   // between two inventories; 0 is intervalDefault
-	evidence func() []string // of GPUs, beside what the driver says; nil looks at the machine
+	interval  time.Duration   // between two inventories; 0 is intervalDefault
+	evidence  func() []string // of GPUs, beside what the driver says; nil looks at the machine
+	libraries string          // where payloads look for libcuda first; "" is as this program does
+	temporary string          // where the temporary directory is made; "" is TMPDIR
+	only      string          // the one claim that is checked; "" is all
 }
 
 // intervalDefault is short: a device is looked at after each step.
@@ -77,13 +80,20 @@ type bench struct {
 	stop    context.CancelFunc // of the manager
 	done    chan struct{}      // closed when it has stopped
 
-	begun         []*running
+	begun         []*running // by the check that is being made
 	passes, fails int
 }
 
-// check makes one check and prints its verdict with the facts.
+// check makes one check and prints its verdict with the facts. What a check that
+// failed has left does not keep the next from its device.
 func (b *bench) check(claim string, f func() (facts string, err error)) {
+	if b.only != "" && b.only != claim {
+		return
+	}
 	facts, err := f()
+	if cleared := b.clear(); err == nil {
+		err = cleared
+	}
 	if err != nil {
 		b.fails++
 		fmt.Fprintf(b.Out, "FAIL  %s: %v\n", claim, err)
@@ -101,7 +111,10 @@ func newBench(ctx context.Context, o Options) (b *bench, err error) {
 	if b.evidence == nil {
 		b.evidence = evidence
 	}
-	if b.state, err = os.MkdirTemp("", "gpuq-gpu-check-"); err != nil {
+	if b.libraries == "" {
+		b.libraries = os.Getenv("LD_LIBRARY_PATH") // by which some containers have it
+	}
+	if b.state, err = os.MkdirTemp(b.temporary, "gpuq-gpu-check-"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -128,14 +141,10 @@ func newBench(ctx context.Context, o Options) (b *bench, err error) {
 
 // close ends what is left of the jobs, and removes all that was written.
 func (b *bench) close() error {
-	var errs []error
-	for _, r := range b.begun {
-		errs = append(errs, b.clear(r))
-	}
+	err := b.clear()
 	b.stop()
 	<-b.done
-	errs = append(errs, b.starter.Close(), b.journal.Close(), os.RemoveAll(b.state))
-	return errors.Join(errs...)
+	return errors.Join(err, b.starter.Close(), b.journal.Close(), os.RemoveAll(b.state))
 }
 
 // pollTick lies between two looks at what is waited for.
@@ -144,8 +153,8 @@ const pollTick = 50 * time.Millisecond
 // await returns when look does not return "" any more; until then it says what is
 // missing, which is the error when patience is at its end.
 func (b *bench) await(ctx context.Context, look func() (missing string)) error {
-	ctx, cancel := context.WithTimeout(ctx, b.Patience)
-	defer cancel()
+	patience := time.NewTimer(b.Patience)
+	defer patience.Stop()
 	for {
 		missing := look()
 		if missing == "" {
@@ -153,6 +162,8 @@ func (b *bench) await(ctx context.Context, look func() (missing string)) error {
 		}
 		select {
 		case <-ctx.Done():
+			return fmt.Errorf("%w; by then %s", context.Cause(ctx), missing)
+		case <-patience.C:
 			return fmt.Errorf("still after %s: %s", b.Patience, missing)
 		case <-time.After(pollTick):
 		}

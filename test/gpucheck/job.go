@@ -34,8 +34,8 @@ func (b *bench) start(ctx context.Context, devices []string, mode string, more .
 		args = append(args, release)
 	}
 	env := map[string]string{}
-	if path := os.Getenv("LD_LIBRARY_PATH"); path != "" { // by which some containers find libcuda
-		env["LD_LIBRARY_PATH"] = path
+	if b.libraries != "" {
+		env["LD_LIBRARY_PATH"] = b.libraries
 	}
 	if err := b.manager.Acquire(id, 1, devices, 0); err != nil {
 		return nil, err
@@ -140,11 +140,20 @@ func (b *bench) over(r *running) {
 	b.manager.Release(r.Key().JobID, r.Key().Attempt)
 }
 
-// clear ends what is left of a job whose check has failed.
-func (b *bench) clear(r *running) error {
-	if r.over {
-		return nil
+// clear ends what is left of jobs.
+func (b *bench) clear() error {
+	var errs []error
+	for _, r := range b.begun {
+		if !r.over {
+			errs = append(errs, b.kill(r))
+		}
 	}
+	b.begun = nil
+	return errors.Join(errs...)
+}
+
+// kill ends a job at once.
+func (b *bench) kill(r *running) error {
 	_, started, err := r.Started()
 	if err != nil || !started {
 		return errors.Join(err, r.Revoke())

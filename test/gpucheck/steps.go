@@ -54,7 +54,11 @@ func (b *bench) seesItsDevice(ctx context.Context, d device.Device) (string, err
 	if seen := r.words("device"); !slices.Equal(seen, []string{bare(d.UUID)}) {
 		return "", fmt.Errorf("it was granted %s, and CUDA shows it %s", d.UUID, r.output())
 	}
-	return fmt.Sprintf("CUDA shows it %s and nothing else; %s", d.UUID, "after it, "+b.freeAgain(ctx, d.UUID)), nil
+	began := time.Now()
+	if err := b.awaitFree(ctx, d.UUID); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("CUDA shows it %s and nothing else; free %.1f s later", d.UUID, time.Since(began).Seconds()), nil
 }
 
 // bare is a UUID as CUDA has it: without the word for its kind.
@@ -62,16 +66,7 @@ func bare(uuid string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(uuid, "GPU-"), "MIG-")
 }
 
-// freeAgain waits until the device can be acquired, and says how that went: the
-// next check needs it, and fails without.
-func (b *bench) freeAgain(ctx context.Context, uuid string) string {
-	began := time.Now()
-	if err := b.awaitFree(ctx, uuid); err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("it was free in %.1f s", time.Since(began).Seconds())
-}
-
+// awaitFree waits until the device can be acquired.
 func (b *bench) awaitFree(ctx context.Context, uuid string) error {
 	return b.await(ctx, func() string {
 		if s := b.status(uuid); s.State != device.Free {
@@ -260,7 +255,7 @@ func (b *bench) foreignProcess(ctx context.Context, d device.Device) (facts stri
 	}
 	release := filepath.Join(b.state, "release-foreign")
 	cmd := exec.Command(filepath.Join(b.Dir, payloadName), "hold", strconv.Itoa(holdBytes), release)
-	cmd.Env = append(os.Environ(), "CUDA_VISIBLE_DEVICES="+d.UUID)
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+b.libraries, "CUDA_VISIBLE_DEVICES="+d.UUID)
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
