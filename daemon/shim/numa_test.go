@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -134,6 +135,48 @@ func TestWhatCannotBeBoundIsLeftAsItIs(t *testing.T) {
 			var got unix.CPUSet
 			if err := unix.SchedGetaffinity(0, &got); err != nil || got != before {
 				return fmt.Sprintf("%s: bound to %d CPUs all the same, %v", want, got.Count(), err)
+			}
+			return ""
+		})
+	}
+}
+
+// forbidMemory has the calling thread's set_mempolicy answer with an error, as a
+// container's seccomp profile does.
+//
+// Source: seccomp(2).
+func forbidMemory(errno unix.Errno) error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SET_MEMPOLICY, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+}
+
+// Where memory cannot be chosen, the CPUs are bound all the same, and it is said.
+func TestCPUsAreBoundWhereMemoryCannotBe(t *testing.T) {
+	_, cpus := mine(t)
+	last := cpus[len(cpus)-1]
+	dir := nodes(t, map[int]string{0: fmt.Sprint(last)})
+	for errno, want := range map[unix.Errno]string{unix.EPERM: "seccomp", unix.ENOSYS: "not to their memory: function not implemented"} {
+		onThread(t, func() string {
+			if err := forbidMemory(errno); err != nil {
+				return "set a seccomp filter: " + err.Error()
+			}
+			err := bind(&runner.NUMA{Nodes: []int{0}}, dir)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				return fmt.Sprintf("%v, want it to say %q", err, want)
+			}
+			var got, only unix.CPUSet
+			only.Set(last)
+			if err := unix.SchedGetaffinity(0, &got); err != nil || got != only {
+				return fmt.Sprintf("bound to %d CPUs, %v; want CPU %d", got.Count(), err, last)
 			}
 			return ""
 		})

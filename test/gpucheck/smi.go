@@ -30,20 +30,35 @@ type smiInstance struct{ uuid, profile string }
 // keeps it.
 const smiWait = 60 * time.Second
 
-// smi runs nvidia-smi.
+// smi runs nvidia-smi. One that hangs in the driver cannot be killed, and is left
+// behind.
 func (b *bench) smi(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, smiWait)
+	call := b.SMI + " " + strings.Join(args, " ")
+	ctx, cancel := context.WithTimeoutCause(ctx, smiWait, fmt.Errorf("%s: no answer within %s", call, smiWait))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, b.SMI, args...)
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return string(out), nil
+	type answer struct {
+		out []byte
+		err error
 	}
-	if said := strings.TrimSpace(string(out)); said != "" {
-		err = fmt.Errorf("%w: %s", err, said)
+	answers := make(chan answer, 1) // nobody may listen any more
+	go func() {
+		out, err := cmd.CombinedOutput()
+		answers <- answer{out, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case a := <-answers:
+		if said := strings.TrimSpace(string(a.out)); a.err != nil && said != "" {
+			a.err = fmt.Errorf("%w: %s", a.err, said)
+		}
+		if a.err != nil {
+			return "", fmt.Errorf("%s: %w", call, a.err)
+		}
+		return string(a.out), nil
 	}
-	return "", fmt.Errorf("%s %s: %w", b.SMI, strings.Join(args, " "), err)
 }
 
 // queried are the columns that are asked for, in order.
