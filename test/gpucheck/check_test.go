@@ -136,12 +136,12 @@ func TestAllPassesOnDevicesThatAreWell(t *testing.T) {
 func TestEveryLieIsFound(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[string]struct{ claim, facts string }{
-		"smi-memory":         {"inventory is nvidia-smi's", "the memory in MiB is 8192, nvidia-smi says 4096"},
-		"sees-all":           {"job sees its device alone", "CUDA shows it devices 2; device 00112233-"},
-		"wrong-pid":          {"process left behind by a lost job is found", "is not among those on device"},
-		"no-memory":          {"job's process and memory are seen", "is said to use 0"},
-		"keeps-memory":       {"process left behind ends with the job", "still has"},
-		"foreign-is-welcome": {"foreign process is respected and named", "is on device"},
+		"smi-memory":        {"inventory is nvidia-smi's", "the memory in MiB is 8192, nvidia-smi says 4096"},
+		"sees-all":          {"job sees its device alone", "CUDA shows it devices 2; device 00112233-"},
+		"wrong-pid":         {"process left behind by a lost job is found", "is not among those on device"},
+		"no-memory":         {"job's process and memory are seen", "is said to use 0"},
+		"keeps-memory":      {"process left behind ends with the job", "still has"},
+		"foreign-is-harmed": {"foreign process is respected and named", "was not left alone"},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()

@@ -1,7 +1,8 @@
 /*
  * A libcuda.so.1 that knows the devices of the file "devices" beside it, of those
  * the ones in CUDA_VISIBLE_DEVICES, and notes in "use/PID" which one a process has
- * taken how much memory of. A file "fault-sees-all" makes it ignore the variable.
+ * taken how much memory of. A file "fault-sees-all" makes it ignore the variable,
+ * "fault-foreign-is-harmed" lets what no job has started come to harm.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -97,4 +98,12 @@ int cuMemsetD8_v2(unsigned long long memory, unsigned char value, size_t bytes) 
 
 int cuCtxSynchronize(void) { return 0; }
 
-int cuMemFree_v2(unsigned long long memory) { return memory == 4096 ? 0 : 1; }
+int cuMemFree_v2(unsigned long long memory) {
+	FILE *fault = open_beside("fault-foreign-is-harmed", "r");
+	if (fault != NULL) {
+		fclose(fault);
+		if (getenv("GPUQ_JOB_ID") == NULL)
+			return 700;
+	}
+	return memory == 4096 ? 0 : 1;
+}
