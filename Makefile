@@ -121,7 +121,7 @@ deps/hosts:
 # Needs a GPU, and of the host it runs on nothing but its driver: copy
 # bin/{gpuq-gpu-check,gpuq-gpu-payload,gpuqd-device,gpuqd-shim} there.
 .PHONY: gpu-check
-gpu-check: deps gpu-check/build ## Try devices, jobs on them and what those leave behind on this machine's NVIDIA GPUs
+gpu-check: gpu-check/build ## Try devices, jobs on them and what those leave behind on this machine's NVIDIA GPUs
 	@bin/gpuq-gpu-check
 
 .PHONY: gpu-check/build
