@@ -59,6 +59,7 @@ func newBench(t *testing.T, o Options, uuids ...string) *bench {
 	b := &bench{t: t, facts: map[string]Facts{}, processes: &people{there: map[int]ProcessOwner{}}}
 	o.Processes = b.processes
 	b.Manager = NewWith("gpu7", askedOnly{b: b}, o)
+	b.isDevice = func(string) bool { return false } // whatever GPUs this machine has
 	for i, uuid := range uuids {
 		b.facts[uuid] = Facts{Device: Device{UUID: uuid, Index: i, MemoryBytes: 80 << 30}, MemoryUsedBytes: 4 << 20}
 	}
