@@ -162,6 +162,22 @@ func pools(ctx context.Context, client *control.Client, _ string) []cobra.Comple
 	return slices.Compact(list)
 }
 
+// models offers the models of the devices there are, as words that --gpu-model takes.
+func models(ctx context.Context, client *control.Client, _ string) []cobra.Completion {
+	reply, err := client.Devices(ctx, control.DevicesArgs{})
+	if err != nil {
+		return nil
+	}
+	var list []cobra.Completion
+	for _, d := range reply.Devices {
+		if words := strings.TrimPrefix(strings.Join(job.Words(d.Model), "-"), "nvidia-"); words != "" {
+			list = append(list, described(words, "%s, %s", d.Model, size(d.MemoryBytes)))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // drainTargets offers hosts, and the devices of one whose name is there already.
 // With drained it offers only what is drained.
 func drainTargets(drained bool) source {

@@ -57,6 +57,7 @@ func TestCompletion(t *testing.T) {
 		"WhatToResume":         {[]string{"resume", ""}, []string{"gpu2", "gpu1/GPU-bb02"}},
 		"HostFlag":             {[]string{"devices", "--host", ""}, []string{"gpu1", "gpu2"}},
 		"Pools":                {[]string{"submit", "--pool", ""}, []string{"default", "large"}},
+		"Models":               {[]string{"submit", "--gpu-model", ""}, []string{"h200"}},
 		"Priorities":           {[]string{"submit", "--priority", ""}, []string{"high", "normal", "low"}},
 		"States":               {[]string{"list", "--state", "queued,r"}, []string{"queued,running", "queued,retrying"}},
 		"Users":                {[]string{"list", "--user", ""}, []string{"ada", "bob"}},

@@ -74,6 +74,7 @@ Without --wait the exit codes are those of gpuqctl --help.
 	flags.BoolVar(&c.json, "json", false, "print a JSON object per job, and with --wait another when it has ended")
 	_ = cmd.RegisterFlagCompletionFunc("priority", fixed(string(job.High), string(job.Normal), string(job.Low)))
 	_ = cmd.RegisterFlagCompletionFunc("pool", a.complete(pools))
+	_ = cmd.RegisterFlagCompletionFunc("gpu-model", a.complete(models))
 	return cmd
 }
 

@@ -162,6 +162,12 @@ func TestExplainNamesTheConstraint(t *testing.T) {
 			"waits for its turn: gpu1 has room for 12 GiB on 1 of 2 devices (1: held as a whole)",
 		},
 		{
+			"those that ever can come first", "mem80",
+			[]Host{kinds("gpu1", in("free", a100x40)), kinds("gpu2", in("free", a100x40)), kinds("gpu3", in("free", a100x40)), kinds("gpu4", in("busy", h100))},
+			"waits for 1 free device with at least 80 GiB of one host in pool a: gpu4 has 0 of 1 device free (1 busy), " +
+				"gpu1 has no such device of 1 (0: 39.4 GiB of memory), gpu2 has no such device of 1 (0: 39.4 GiB of memory), 1 more host",
+		},
+		{
 			"of a newer release", "time3600",
 			[]Host{kinds("gpu1", in("free", h100))},
 			"waits for a host of the release that took it in: this daemon's cannot read what it asks for (class time3600)",

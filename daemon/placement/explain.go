@@ -253,7 +253,7 @@ func taken(devices []HostDevice) string {
 const listMax = 3
 
 // list says of some hosts, or of those named, what keeps each from the job: the
-// live ones and those with most free devices first.
+// live ones first, those with most devices for it, and those that ever have any.
 func (e Explanation) list(hosts []Host, only []string, c job.Constraints) string {
 	order := slices.Clone(hosts)
 	if only != nil {
@@ -263,7 +263,8 @@ func (e Explanation) list(hosts []Host, only []string, c job.Constraints) string
 		if a.live() != b.live() {
 			return map[bool]int{true: -1, false: 1}[a.live()]
 		}
-		return cmp.Compare(fitting(b.able(c), c), fitting(a.able(c), c))
+		x, y := a.able(c), b.able(c)
+		return cmp.Or(cmp.Compare(fitting(y, c), fitting(x, c)), cmp.Compare(min(len(y), 1), min(len(x), 1)))
 	})
 	var parts []string
 	for _, h := range order[:min(len(order), listMax)] {
