@@ -121,9 +121,19 @@ func (p pidFile) wait(t *testing.T) (pid int) {
 // the gate is opened, and then does what is given.
 func (e *env) startOnDevice(t *testing.T, w witness, g gate, then ...string) (j *job.Job, index, pid int) {
 	t.Helper()
+	return e.startOnPart(t, "", w, g, then...)
+}
+
+// startOnPart is startOnDevice for a job that asks for a part of a device's memory.
+func (e *env) startOnPart(t *testing.T, memory string, w witness, g gate, then ...string) (j *job.Job, index, pid int) {
+	t.Helper()
 	p := newPIDFile(t)
 	body := strings.Join(append([]string{p.body(), g.body()}, then...), "; ")
-	id := e.submit(t, append([]string{"--"}, w.script(body)...)...)
+	args := []string{"--"}
+	if memory != "" {
+		args = []string{"--gpu-memory", memory, "--"}
+	}
+	id := e.submit(t, append(args, w.script(body)...)...)
 	w.waitStart(t, id)
 	j, pid = e.waitFor(t, id, job.Running), p.wait(t)
 	reply, err := e.at(t, j.Owner.Host).Devices(t.Context(), control.DevicesArgs{Host: j.Owner.Host})

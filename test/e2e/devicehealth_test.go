@@ -110,7 +110,7 @@ func testDeviceFails(t *testing.T, e *env) {
 		fault  fault.Fault
 		reason string // the device's
 		told   string // of the job that is ended; "" where it goes on
-		resume bool // ends it; else it is over with the fault
+		resume bool   // ends it; else it is over with the fault
 	}{
 		"UnknownXID":      {fault.Fault{Kind: fault.XID, XID: 998}, "XID 998", "", true},
 		"MemoryErrors":    {fault.Fault{Kind: fault.Uncorrected, Count: 2}, "uncorrectable memory error", "uncorrectable memory error", true},
@@ -209,6 +209,45 @@ func testForeignProcess(t *testing.T, e *env) {
 	if one := e.waitEnd(t, j.ID); one.State != job.Succeeded || one.Attempt != 1 {
 		t.Errorf("job is %s (%s) after attempt %d", one.State, one.Reason, one.Attempt)
 	}
+}
+
+// testOverUser has one of two jobs on a device take more memory than it asked for.
+func testOverUser(t *testing.T, e *env) {
+	const host = "worker_2"
+	alarms := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`)
+	w, g := newWitness(t), newGate(t)
+	e.only(t, host)
+	greedy, index, pid := e.startOnPart(t, "4GiB", w, g)
+	modest, beside, other := e.startOnPart(t, "8GiB", w, g)
+	if beside != index {
+		t.Fatalf("they are on devices %d and %d, want one", index, beside)
+	}
+	for _, use := range []fault.Fault{{PID: other, MemoryBytes: 8 << 30}, {PID: pid, MemoryBytes: 6 << 30}} {
+		if d := e.deviceRow(t, host, index); len(d.Holders) != 2 || d.Holders[0].MemoryBytes != 4<<30 || d.Holders[1].JobID != modest.ID {
+			t.Errorf("the device is held by %+v", d.Holders)
+		}
+		use.Kind, use.Device = fault.Process, fmt.Sprint(index)
+		e.fault(t, host, use)
+	}
+	end := e.waitEnd(t, greedy.ID)
+	if end.State != job.Failed || end.Result.Class != job.ClassOOMGPU || end.Failures != 1 {
+		t.Errorf("the one that took more is %s (%s), %+v", end.State, end.Reason, end.Result)
+	}
+	e.why(t, host, greedy.ID, "used 6144 MiB of device", "4096 MiB")
+	if got := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`); got <= alarms {
+		t.Errorf("%v alarms, %v before", got, alarms)
+	}
+	e.waitDevice(t, host, index, func(d control.DeviceRow) error {
+		if d.State != "busy" || len(d.Holders) != 1 || d.JobID != modest.ID || len(d.Processes) != 1 {
+			return fmt.Errorf("the device is %+v", d)
+		}
+		return nil
+	})
+	g.open(t)
+	if end := e.waitEnd(t, modest.ID); end.State != job.Succeeded || end.Attempt != 1 {
+		t.Errorf("the other is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	}
+	e.waitDevice(t, host, index, inState("free", ""))
 }
 
 // testBreaker has jobs of two kinds fail at once, one after the other, on the one

@@ -85,6 +85,7 @@ func suite(t *testing.T, kind string) {
 		{"DeviceThatFailsEndsWhatRunsOnItOrDoesNot", testDeviceFails},
 		{"DirtyDeviceIsOutUntilItIsClean", testDeviceDirty},
 		{"ForeignProcessIsNamedAndRespected", testForeignProcess},
+		{"OverUserOfASharedDeviceIsEndedAndTold", testOverUser},
 		{"JobsThatAllFailAtOnceTakeTheirDeviceOut", testBreaker},
 		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
 		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
