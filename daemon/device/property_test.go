@@ -254,9 +254,14 @@ func TestRacingAttemptsNeverShareADevice(t *testing.T) {
 	}
 	wg.Go(func() {
 		for range 200 {
+			source := m.source.(*obliging)
+			source.mu.Lock()
 			m.take(inventory("a", "b", "c"))
+			source.mu.Unlock()
 			_ = m.Cordon("a", "race", "ada")
+			source.mu.Lock()
 			m.take(inventory(uuids...))
+			source.mu.Unlock()
 			_ = m.Uncordon("a")
 			_ = m.Snapshot()
 		}
