@@ -255,13 +255,9 @@ func TestRacingAttemptsNeverShareADevice(t *testing.T) {
 	wg.Go(func() {
 		for range 200 {
 			source := m.source.(*obliging)
-			source.mu.Lock()
-			m.take(inventory("a", "b", "c"))
-			source.mu.Unlock()
+			source.report("a", "b", "c")
 			_ = m.Cordon("a", "race", "ada")
-			source.mu.Lock()
-			m.take(inventory(uuids...))
-			source.mu.Unlock()
+			source.report(uuids...)
 			_ = m.Uncordon("a")
 			_ = m.Snapshot()
 		}
