@@ -86,7 +86,6 @@ func suite(t *testing.T, kind string) {
 		{"DirtyDeviceIsOutUntilItIsClean", testDeviceDirty},
 		{"ForeignProcessIsNamedAndRespected", testForeignProcess},
 		{"OverUserOfASharedDeviceIsEndedAndTold", testOverUser},
-		{"JobsThatAllFailAtOnceTakeTheirDeviceOut", testBreaker},
 		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
 		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
 		{"StoppedDaemonLeavesItsJobsRunning", testGracefulStop},
