@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -242,9 +243,12 @@ func TestHelperLook(t *testing.T) {
 			`while read -r word n; do echo '{"version":2,"devices":[],"look":'$n'}'; `+sayHeartbeat+"done\n")
 		r := record(t, s.helper)
 		wait.Until(t, "an inventory", r.look(0))
-		const looks = 100_000 // ten times what a pipe holds
+		const looks = 100_000 // far more lines than a pipe holds
 		for n := range uint64(looks) {
 			s.helper.Look(n + 1)
+			for len(s.helper.looks()) > 0 { // or most would be written as one
+				runtime.Gosched()
+			}
 		}
 		if err := os.WriteFile(filepath.Join(s.dir, "read"), nil, 0o644); err != nil {
 			t.Fatal(err)

@@ -249,6 +249,10 @@ func TestRunWritesEventsBeforeTheInventoryThatFollows(t *testing.T) {
 	}
 	r := startRun(t, d, options{interval: time.Hour, heartbeat: time.Hour})
 	r.next("the first inventory", isInventory)
+	// The pause after a line of events must not put those behind the inventory that
+	// come in it.
+	d.answers <- answer{xid(d.device(7), 13), nvml.SUCCESS}
+	r.next("an event", func(l device.Report) bool { return l.Events != nil })
 	if !r.in.hear("look 1\n") {
 		t.Fatal("the look is not understood")
 	}
