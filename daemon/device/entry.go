@@ -15,6 +15,7 @@ type cordon struct{ reason, who string }
 type entry struct {
 	facts   Facts
 	sick    string    // why it must take no work; "" when well
+	missing string    // which of its device files is missing, and what to do; "" for none
 	holders []Holder  // in the order in which they came; one alone where it has the whole device
 	left    time.Time // when its last holder released it; zero before the first
 	cordon  *cordon
@@ -56,6 +57,8 @@ func (e *entry) derive() (State, string) {
 	switch {
 	case e.sick != "":
 		return Sick, e.sick
+	case e.missing != "":
+		return Sick, e.missing
 	case e.cordon != nil && held:
 		return Draining, e.cordon.reason
 	case e.cordon != nil:

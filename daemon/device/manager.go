@@ -19,6 +19,8 @@ type Manager struct {
 	ready   chan struct{} // closed by the first report
 	changed chan struct{} // capacity 1: a signal that nobody has read yet covers the next
 	alarms  chan Alarm
+	// isDevice tells whether a device file is there; tests say so themselves.
+	isDevice func(path string) bool
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
@@ -42,6 +44,9 @@ func New(host string, source Source, log *slog.Logger) *Manager {
 		ready:   make(chan struct{}),
 		changed: make(chan struct{}, 1),
 		alarms:  make(chan Alarm, alarmsMax),
+
+		isDevice: isDevice,
+
 		entries: map[string]*entry{},
 		spent:   map[State]time.Duration{},
 	}

@@ -58,6 +58,7 @@ func (m *Manager) takeInventory(inventory []Facts) {
 			m.entries[f.UUID] = e
 		}
 		e.facts, e.sick, e.seen = f, f.Sick, true
+		e.missing = m.missingNodes(f.Device)
 		m.settle(e)
 	}
 	for uuid, e := range m.entries {
