@@ -92,7 +92,7 @@ func deviceStyle(state string) style {
 		return good
 	case "busy":
 		return bold
-	case "draining", "cordoned":
+	case "draining", "cordoned", "checking":
 		return middle
 	case "sick":
 		return bad

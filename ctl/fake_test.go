@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gpuqd/daemon/control"
@@ -26,6 +27,7 @@ type operated struct {
 	events   []control.EventRow
 	asked    []control.EventsArgs
 	doctor   func(control.DoctorArgs) (control.DoctorReply, error)
+	faults   []control.SimulateDeviceArgs
 	simulate func(control.SimulateArgs) (control.SimulateReply, error)
 }
 
@@ -216,6 +218,23 @@ func (d *daemon) Doctor(_ context.Context, _ control.Caller, a control.DoctorArg
 		return control.DoctorReply{}, d.err
 	}
 	return d.doctor(a)
+}
+
+// SimulateDevice implements control.Handler for devices that the test has put in.
+func (d *daemon) SimulateDevice(_ context.Context, _ control.Caller, a control.SimulateDeviceArgs) (control.SimulateDeviceReply, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return control.SimulateDeviceReply{}, d.err
+	}
+	d.faults = append(d.faults, a)
+	reply := control.SimulateDeviceReply{Host: a.Host}
+	for _, row := range d.devices.Devices {
+		if row.Host == a.Host && !a.Fault.Kind.Whole() && (a.Fault.Device == "all" || strconv.Itoa(row.Index) == a.Fault.Device) {
+			reply.Devices = append(reply.Devices, row.UUID)
+		}
+	}
+	return reply, nil
 }
 
 // Simulate implements control.Handler.

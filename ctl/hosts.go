@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -23,8 +24,9 @@ func newHosts(a *app) *cobra.Command {
 		Use:   "hosts",
 		Short: "List hosts, and which of them are alive",
 		Long: `Hosts lists every host that the ledger knows. LIVE says whether its session may run
-jobs, RENEWED how long ago it last renewed its lease, DRAIN why it takes no new
-work, who drained it and when, and what becomes of what runs there.`,
+jobs, RENEWED how long ago it last renewed its lease, SICK which of its devices
+take no work since something is wrong with them, DRAIN why it takes no new work,
+who drained it and when, and what becomes of what runs there.`,
 		Example: `  gpuqctl hosts
   gpuqctl hosts --json | jq -r '.[] | select(.live | not).name'`,
 		Args: noArgs,
@@ -46,8 +48,8 @@ func (c *hostsCmd) run(ctx context.Context) error {
 	if c.json {
 		return c.printJSON(orEmpty(reply.Hosts))
 	}
-	t := newTable("NAME", "LIVE", "SESSION", "RENEWED", "DEVICES", "FREE", "BUSY", "RUNNING", "POOLS", "VERSION", "DRAIN").
-		alignRight("DEVICES", "FREE", "BUSY", "RUNNING").mayCut("POOLS", "VERSION", "DRAIN").
+	t := newTable("NAME", "LIVE", "SESSION", "RENEWED", "DEVICES", "FREE", "BUSY", "RUNNING", "POOLS", "VERSION", "SICK", "DRAIN").
+		alignRight("DEVICES", "FREE", "BUSY", "RUNNING").mayCut("POOLS", "VERSION", "SICK", "DRAIN").
 		mayDrop("VERSION", "POOLS", "SESSION", "DEVICES")
 	for _, h := range reply.Hosts {
 		drain := h.Drain
@@ -55,11 +57,21 @@ func (c *hostsCmd) run(ctx context.Context) error {
 			drain = c.drainText(h.Drained)
 		}
 		t.add(h.Name, yesNo(h.Live), h.State, renewed(h.RenewedAgeSeconds), strconv.Itoa(h.DevicesTotal), strconv.Itoa(h.DevicesFree),
-			strconv.Itoa(h.DevicesBusy), strconv.Itoa(h.Running), strings.Join(h.Pools, ","), h.Version, drain)
+			strconv.Itoa(h.DevicesBusy), strconv.Itoa(h.Running), strings.Join(h.Pools, ","), h.Version, sickText(h.Sick), drain)
 		t.style("LIVE", map[bool]style{true: good, false: bad}[h.Live])
+		t.style("SICK", bad)
 		t.style("DRAIN", middle)
 	}
 	return c.printTable(t)
+}
+
+// sickText names the devices of a host that are sick, with the reason of each.
+func sickText(devices []control.SickDevice) string {
+	parts := make([]string, len(devices))
+	for i, d := range devices {
+		parts[i] = cmp.Or(indexCell(d.Index), d.UUID) + ": " + d.Reason
+	}
+	return strings.Join(parts, "; ")
 }
 
 // drainText says on one line why something is drained, by whom, since when, and

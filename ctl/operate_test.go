@@ -100,7 +100,7 @@ func TestDrain(t *testing.T) {
 		d.warning = "host gpu1 could not be told"
 		gpuqctl(t, d, "drain", "gpu1", "--reason", "x").want(t, 0, "gpu1 is drained: 2 attempts go on to their end", "host gpu1 could not be told")
 		gpuqctl(t, d, "resume", "gpu1").want(t, 0, "gpu1 takes work again\n", "host gpu1 could not be told")
-		gpuqctl(t, d, "resume", "gpu1").want(t, 0, "gpu1 was not drained\n", anything)
+		gpuqctl(t, d, "resume", "gpu1").want(t, 0, "gpu1 was not drained, and nothing else that a resume ends kept it from work\n", anything)
 		gpuqctl(t, d, "resume", "gpu9").want(t, exitNotFound, "", "there is no host gpu9")
 	})
 	for name, c := range map[string]struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os/exec"
 	"slices"
@@ -87,6 +88,7 @@ func TestOutput(t *testing.T) {
 		{
 			Name: "gpu1", Live: true, State: "live", RenewedAgeSeconds: 3.2, Version: "1.2.2", BootID: "b1", Pools: []string{"default", "large"},
 			DevicesTotal: 8, DevicesFree: 1, DevicesBusy: 6, Running: 5,
+			Sick: []control.SickDevice{{UUID: "GPU-7a2b", Index: 1, Reason: "XID 79: fallen off the bus"}, {UUID: "GPU-0", Index: -1, Reason: "lost"}},
 		},
 		{
 			Name: "gpu2", State: "expired", RenewedAgeSeconds: 86400 * 3, Version: "1.2.1", BootID: "b2", Pools: []string{"default"}, DevicesTotal: 8, Drain: "drained by root: row remap pending",
@@ -100,8 +102,34 @@ func TestOutput(t *testing.T) {
 	}
 	d.devices = control.DevicesReply{
 		Devices: []control.DeviceRow{
-			{Host: "gpu1", UUID: "GPU-6f1e", Model: "NVIDIA H200", MemoryBytes: 150_754_820_096, State: "busy", JobID: idA, Attempt: 2},
-			{Host: "gpu1", UUID: "GPU-7a2b", Index: 1, Model: "NVIDIA H200", MemoryBytes: 150_754_820_096, State: "sick", Reason: "XID 79: fallen off the bus"},
+			{
+				Host: "gpu1", UUID: "GPU-6f1e", Model: "NVIDIA H200", MemoryBytes: 150_754_820_096, State: "busy", JobID: idA, Attempt: 2,
+				DeviceFacts: control.DeviceFacts{
+					Since: ago(time.Hour), Holders: []control.DeviceHolder{{JobID: idA, Attempt: 2}}, PCIAddress: "0000:1b:00.0",
+					ComputeCapability: "9.0", NUMANode: new(1), MemoryUsedBytes: 12 << 30, UtilisationPercent: new(97), TemperatureCelsius: new(81),
+					PowerWatts: new(612.4), PowerLimitWatts: new(700.), Throttle: []string{"sw_power_cap", "hw_thermal_slowdown"},
+					ECC: &control.DeviceECC{Corrected: 3}, Processes: []control.DeviceProcess{{PID: 4711, MemoryUsedBytes: 12 << 30}, {PID: 4712}},
+				},
+			},
+			{
+				Host: "gpu1", UUID: "GPU-7a2b", Index: 1, Model: "NVIDIA H200", MemoryBytes: 150_754_820_096, State: "sick", Reason: "XID 79: fallen off the bus",
+				DeviceFacts: control.DeviceFacts{
+					Since: ago(3 * time.Minute), Recovery: "gpu_reset",
+					ECC: &control.DeviceECC{Uncorrected: 2, UncorrectedAggregate: 5, RemapPending: true, RemapFailed: true},
+				},
+				Drained: &control.Drain{Who: "ada", Reason: "to be replaced", At: ago(time.Minute), Mode: control.DrainFinish},
+			},
+			{
+				Host: "gpu1", UUID: "MIG-9d4e", Index: 3, Model: "NVIDIA H200", MemoryBytes: 18 << 30, State: "busy", JobID: idB, Attempt: 1,
+				DeviceFacts: control.DeviceFacts{
+					Since: ago(time.Minute), ParentUUID: "GPU-8c3d", MIGProfile: "1g.18gb", MemoryUsedBytes: 3 << 30,
+					Holders: []control.DeviceHolder{{JobID: idB, Attempt: 1, MemoryBytes: 4 << 30}, {JobID: idC, Attempt: 3, MemoryBytes: 2 << 30}},
+				},
+			},
+			{
+				Host: "gpu1", UUID: "MIG-9d4f", Index: 4, Model: "NVIDIA H200", MemoryBytes: 18 << 30, State: "checking",
+				DeviceFacts: control.DeviceFacts{Since: ago(0), ParentUUID: "GPU-8c3d", MIGProfile: "1g.18gb", Faults: []string{"memory 3 GiB", "throttle \"hot\""}, Throttle: []string{"hot"}},
+			},
 			{
 				Host: "gpu1", UUID: "GPU-8c3d", Index: 2, Model: "NVIDIA H200", MemoryBytes: 150_754_820_096, State: "cordoned", Reason: "drained by ada: fan",
 				Drained: &control.Drain{Who: "ada", Reason: "fan", At: ago(0), Mode: control.DrainKill, Deadline: ago(0)},
@@ -115,6 +143,8 @@ func TestOutput(t *testing.T) {
 		"show": {"show", string(idA)}, "show-json": {"show", "--json", string(idA)}, "show-fresh": {"show", string(idB)}, "show-held": {"show", string(idD)},
 		"hosts": {"hosts"}, "hosts-json": {"hosts", "--json"},
 		"devices": {"devices"}, "devices-json": {"devices", "--json"}, "devices-host": {"devices", "--host", "gpu2"},
+		"devices-busy": {"devices", "gpu1/0"}, "devices-sick": {"devices", "--host", "gpu1", "--device", "GPU-7a"}, "devices-shared": {"devices", "gpu1/MIG-9d4e"},
+		"devices-checking": {"devices", "gpu1/4"}, "devices-one-json": {"devices", "gpu1/0", "--json"},
 		"version": {"version"}, "version-json": {"version", "--json"}, "version-client": {"version", "--client"},
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, gpuqctl(t, d, args...)) })
@@ -122,6 +152,12 @@ func TestOutput(t *testing.T) {
 	t.Run("list-narrow", func(t *testing.T) {
 		golden(t, "list-narrow", (&run{width: 130}).exec(t.Context(), d, "list"))
 	})
+	for _, columns := range []int{80, 120, 160} {
+		name := fmt.Sprintf("devices-%d", columns)
+		t.Run(name, func(t *testing.T) {
+			golden(t, name, (&run{width: columns}).exec(t.Context(), d, "devices"))
+		})
+	}
 	t.Run("list-more", func(t *testing.T) {
 		d.more = true
 		golden(t, "list-more", gpuqctl(t, d, "list", "--limit", "3"))
@@ -200,7 +236,7 @@ func TestImports(t *testing.T) {
 		}
 		return strings.Fields(string(out))
 	}
-	allowed := []string{"job", "config", "control", "version"}
+	allowed := []string{"job", "config", "control", "fault", "version"}
 	for _, path := range list(`{{join .Imports "\n"}}`, ".") {
 		if name, ours := strings.CutPrefix(path, "gpuqd/daemon/"); ours && !slices.Contains(allowed, name) {
 			t.Errorf("gpuqctl imports %s; it may import %s", path, allowed)
@@ -212,5 +248,24 @@ func TestImports(t *testing.T) {
 				t.Errorf("gpuqctl is linked with %s", path)
 			}
 		}
+	}
+}
+
+func TestDevicesRefusesAWrongCommandLine(t *testing.T) {
+	d := startDaemon(t)
+	hosted(d)
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"gpu1/9"}, exitNotFound, "host gpu1 has no device 9: gpuqctl devices gpu1 lists them"},
+		{[]string{"gpu1/GPU-"}, exitUsage, "GPU- begins several UUIDs"},
+		{[]string{"gpu1/"}, exitUsage, `"gpu1/" is neither HOST nor HOST/DEVICE`},
+		{[]string{"gpu1", "gpu2"}, exitUsage, "want one HOST or HOST/DEVICE"},
+		{[]string{"--device", "0"}, exitUsage, "name its host, too: --host HOST --device 0"},
+		{[]string{"gpu1", "--device", "0"}, exitUsage, "not both"},
+	} {
+		gpuqctl(t, d, append([]string{"devices"}, c.args...)...).want(t, c.code, "", c.says)
 	}
 }

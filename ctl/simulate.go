@@ -81,6 +81,7 @@ LC_MESSAGES or LANG: English or Korean.`,
 	_ = cmd.RegisterFlagCompletionFunc("scenario", fixed("0", "1", "2", "3", "4", "all"))
 	_ = cmd.RegisterFlagCompletionFunc("moment", fixed(string(control.MomentExit), string(control.MomentCommit)))
 	_ = cmd.RegisterFlagCompletionFunc("lang", fixed("en", "ko"))
+	cmd.AddCommand(newSimulateDevice(a))
 	return cmd
 }
 

@@ -74,6 +74,14 @@ func (t *table) add(cells ...string) {
 	t.rows = append(t.rows, row)
 }
 
+// more appends a row that goes on with the last one: it has one cell, by title, and
+// is blank but for that.
+func (t *table) more(title, text string) {
+	row := make([]cell, len(t.titles))
+	row[slices.Index(t.titles, title)].text = clean(text)
+	t.rows = append(t.rows, row)
+}
+
 // style sets a cell of the last row off, by title.
 func (t *table) style(title string, s style) {
 	for i := range t.titles {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -118,7 +119,7 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		TTL: cfg.Redis.TTL.Std(), Timeout: cfg.Redis.Timeout.Std(), Logger: log, Observe: m.cache.observe,
 	})
 	defer done.Close()
-	devices := device.New(cfg.Host.Name, newSource(cfg, log), log)
+	devices := newDevices(cfg, identity, log)
 	m.registry.MustRegister(standing{client.Connections, done.Circuits})
 	end := newHostEnd(log)
 	a := agent.New(agent.Options{
@@ -173,16 +174,36 @@ func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) 
 	}), nil
 }
 
+func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *device.Manager {
+	o := device.Options{
+		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(),
+		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
+	}
+	if cfg.Device.Kind == config.DeviceNVML {
+		o.Silence = cfg.Device.Silence.Std()
+	}
+	return device.NewWith(cfg.Host.Name, newSource(cfg, log), o)
+}
+
 func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
-		return device.Simulated{
-			Host: cfg.Host.Name, Count: cfg.Device.SimulatedCount,
-			Model: cfg.Device.SimulatedModel, MemoryBytes: cfg.Device.SimulatedMemoryBytes, Nodes: cfg.Device.SimulatedNodes,
-		}
+		return newSimulated(cfg.Host.Name, cfg.Device)
 	}
 	return &device.Helper{
-		Path: cfg.Device.Helper, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
+		Path: cfg.Device.Helper, Library: cfg.Device.Library, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
 	}
+}
+
+func newSimulated(host string, cfg config.Device) *device.Simulated {
+	s := &device.Simulated{
+		Host: host, Count: cfg.SimulatedCount, Model: cfg.SimulatedModel, MemoryBytes: cfg.SimulatedMemoryBytes,
+		Nodes: cfg.SimulatedNodes, ComputeCapability: cfg.SimulatedComputeCapability, MIG: cfg.SimulatedMIG,
+		Silence: cfg.Silence.Std(),
+	}
+	for _, f := range cfg.SimulatedFaults {
+		s.Script = append(s.Script, device.ScriptedFault{After: f.After.Std(), Fault: f.Fault})
+	}
+	return s
 }
 
 func openLedger(ctx context.Context, l config.Ledger, password string, m *meters) (*ledger.Ledger, error) {

@@ -67,7 +67,7 @@ func inCode(t *testing.T) map[string]metric {
 	cfg := config.Default()
 	cfg.Host.Name = "h"
 	agent.New(agent.Options{
-		Config: cfg, Registerer: m.registry, Devices: device.New("h", device.Simulated{Host: "h", Count: 1}, nil),
+		Config: cfg, Registerer: m.registry, Devices: device.New("h", &device.Simulated{Host: "h", Count: 1}, nil),
 	})
 	descs := make(chan *prometheus.Desc)
 	go func() {

@@ -29,7 +29,7 @@ func accountRun(t *testing.T, pool string, accounts func(context.Context, string
 	t.Helper()
 	disk := &begunRunner{}
 	a := New(Options{
-		Config: config.Default(), Devices: device.New("h", device.Simulated{}, nil), Runner: disk, Accounts: accounts,
+		Config: config.Default(), Devices: device.New("h", &device.Simulated{}, nil), Runner: disk, Accounts: accounts,
 	})
 	spec := job.DefaultSpec()
 	spec.Command, spec.Pool, spec.MemoryMax, spec.TasksMax, spec.CPUWeight = []string{"true"}, pool, 64<<20, 5, 7

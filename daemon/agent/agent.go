@@ -98,6 +98,7 @@ type Agent struct {
 
 	doctors    doctors
 	rehearsals *rehearsals // nil where the settings allow none
+	struck     struck      // requests for faults of devices
 
 	standing standing
 	told     told
@@ -168,7 +169,7 @@ func New(o Options) *Agent {
 		wake:       make(chan struct{}, 1),
 	}
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(newScrape(a))
+		o.Registerer.MustRegister(newScrape(a), newHealthScrape(a.devices))
 		a.devices.ObserveGaps(func(gap time.Duration) { a.metrics.deviceGap.Observe(gap.Seconds()) })
 	}
 	return a
@@ -226,6 +227,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		watched(loopWatch, a.watchLoop)
 		watched(loopTake, a.takeLoop)
 		watched(loopDrain, a.drainLoop)
+		watched(loopAlarms, a.alarmLoop)
 		watched(loopSweep, a.sweepLoop)
 		start("intake", a.intake)
 		start("dead letters", a.drainDead)

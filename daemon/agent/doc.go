@@ -11,6 +11,7 @@
 //	watch         expires silent sessions, takes over their jobs    watch.go
 //	take          takes messages while jobs fit                     take.go
 //	drain         ends what runs on what is drained                 drained.go
+//	device alarms ends what runs on what has failed                 alarms.go
 //	sweep         publishes lost messages again, ends the expired   sweep.go, evidence.go
 //	intake        takes submissions in                              intake.go
 //	dead letters  records what was set aside                        intake.go

@@ -100,7 +100,7 @@ func (c *clinic) admit(t *testing.T, name, ledgerPath string, run bool) *patient
 		URLs: []string{fmt.Sprintf("amqp://127.0.0.1:%d/", c.rabbit.Nodes[0].Port)}, User: "gpuqd", Password: clinicPassword, Host: name,
 	})
 	done := dedup.New(dedup.Config{Addrs: []string{c.redis.Addr}, Password: clinicPassword, Timeout: time.Second})
-	devices := device.New(name, device.Simulated{Host: name, Count: 2, Model: "Simulated GPU", MemoryBytes: 1 << 30}, nil)
+	devices := device.New(name, &device.Simulated{Host: name, Count: 2, Model: "Simulated GPU", MemoryBytes: 1 << 30}, nil)
 	p := &patient{clock: &aheadClock{}, stop: func() {}}
 	p.Agent = New(Options{
 		Config: cfg, Identity: Identity{InstallID: name, MachineID: "m", BootID: "b"}, Version: "1.0",
@@ -324,7 +324,7 @@ func TestDoctor(t *testing.T) {
 // look still under way.
 func TestLookThatHangsOrPanicsIsAFinding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := New(Options{Config: config.Default(), Devices: device.New("a", device.Simulated{}, nil)})
+		a := New(Options{Config: config.Default(), Devices: device.New("a", &device.Simulated{}, nil)})
 		release := make(chan struct{})
 		hang := examination{partDisk, func(context.Context) []health.Check { <-release; return nil }}
 		began := time.Now()

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"gpuqd/daemon/control"
+	"gpuqd/daemon/device"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
 
@@ -54,7 +55,7 @@ func (a *Agent) changeDrain(ctx context.Context, caller control.Caller, c drainC
 		return control.DrainReply{}, a.askedOfHost(ctx, c.host, err)
 	}
 	if caller.Via == control.ViaForwarded {
-		return a.obeyDrain(h)
+		return a.obeyDrain(h, caller, c)
 	}
 	device, err := a.findDevice(h, c.device)
 	if err != nil {
@@ -65,44 +66,87 @@ func (a *Agent) changeDrain(ctx context.Context, caller control.Caller, c drainC
 	if err != nil {
 		return control.DrainReply{}, a.askedOfHost(ctx, c.host, err)
 	}
-	if changed {
-		a.recordDrain(ctx, caller, c, device, before)
+	told := a.tellDrain(ctx, caller, c, h, device)
+	if changed || told.Changed {
+		a.recordDrain(ctx, caller, c, device, before, told.Changed)
 	}
-	reply := control.DrainReply{Host: h.Name, Device: device, Changed: changed}
+	reply := control.DrainReply{Host: h.Name, Device: device, Changed: changed || told.Changed}
 	reply.Running, err = a.runningOn(ctx, l, h.Name, device)
 	if err != nil {
 		return reply, a.asked(ctx, err)
 	}
-	reply.Warning = joinReasons(a.tellDrain(ctx, caller, c, h), stillDrained(h, device, c.drain))
+	reply.Warning = joinReasons(told.Warning, stillDrained(h, device, c.drain))
 	return reply, nil
 }
 
 // obeyDrain is for the daemon of the drained host, which another one asks: what
 // the ledger says is done, it has to take it in.
-func (a *Agent) obeyDrain(h *ledger.Host) (control.DrainReply, error) {
+func (a *Agent) obeyDrain(h *ledger.Host, caller control.Caller, c drainChange) (control.DrainReply, error) {
 	if h.Name != a.host {
 		return control.DrainReply{}, control.Errorf(control.CodeNotFound, "", "this is host %s, not %s", a.host, h.Name)
 	}
-	a.learnDrains(h)
-	return control.DrainReply{Host: h.Name}, nil
+	device, err := a.findDevice(h, c.device)
+	if err != nil {
+		return control.DrainReply{}, err
+	}
+	return a.takeDrain(h, caller, c, device), nil
 }
 
-// tellDrain lets the drained host know at once. It returns what the person should
-// know of it.
-func (a *Agent) tellDrain(ctx context.Context, caller control.Caller, c drainChange, h *ledger.Host) (warning string) {
-	if h.Name == a.host {
-		a.learnDrains(h)
-		return ""
+// takeDrain takes a drain or resume of this host in. Its reply is about what only
+// the host knows: whether there was a quarantine or breaker to end.
+func (a *Agent) takeDrain(h *ledger.Host, caller control.Caller, c drainChange, device string) control.DrainReply {
+	a.learnDrains(h)
+	reply := control.DrainReply{Host: h.Name, Device: device}
+	if c.drain == nil {
+		reply.Changed = a.devices.Resume(device, caller.User)
+		reply.Warning = a.stillSick(device)
 	}
-	if h.Session.State != ledger.Live {
-		return fmt.Sprintf("host %s is not live (its session is %s): this is in force when it comes back", h.Name, h.Session.State)
-	}
-	var reply control.DrainReply
-	if err := a.askHost(ctx, h.Name, c.verb, caller, c.args, &reply); err != nil {
-		a.log.Info("host could not be told of its drain; its next renewal finds it", "host", h.Name, "err", err)
-		return fmt.Sprintf("host %s could not be told (%v): it finds this at its next renewal", h.Name, err)
+	return reply
+}
+
+// stillSick warns who resumes a device that is sick for other reasons.
+func (a *Agent) stillSick(uuid string) string {
+	for _, d := range a.devices.Snapshot() {
+		if d.UUID == uuid && d.State == device.Sick {
+			return fmt.Sprintf("device %s stays sick: %s", uuid, d.Reason)
+		}
 	}
 	return ""
+}
+
+// tellDrain lets the drained host know at once. It returns what the host says, or
+// what the person should know where it says nothing.
+func (a *Agent) tellDrain(ctx context.Context, caller control.Caller, c drainChange, h *ledger.Host, device string) (reply control.DrainReply) {
+	if h.Name == a.host {
+		return a.takeDrain(h, caller, c, device)
+	}
+	if h.Session.State != ledger.Live {
+		reply.Warning = fmt.Sprintf("host %s is not live (its session is %s): this is in force when it comes back", h.Name, h.Session.State)
+		return a.leaveResume(ctx, caller, c, h, device, reply)
+	}
+	if err := a.askHost(ctx, h.Name, c.verb, caller, c.args, &reply); err != nil {
+		a.log.Info("host could not be told of its drain; its next renewal finds it", "host", h.Name, "err", err)
+		reply.Warning = fmt.Sprintf("host %s could not be told (%v): it finds this at its next renewal", h.Name, err)
+		return a.leaveResume(ctx, caller, c, h, device, reply)
+	}
+	return reply
+}
+
+// leaveResume leaves a resume for a host that could not be told, where it has
+// something sick that it may be about: its next renewal finds it.
+func (a *Agent) leaveResume(ctx context.Context, caller control.Caller, c drainChange, h *ledger.Host, uuid string, reply control.DrainReply) control.DrainReply {
+	sick := slices.ContainsFunc(h.Devices, func(d ledger.HostDevice) bool {
+		return (uuid == "" || d.UUID == uuid) && device.State(d.State) == device.Sick
+	})
+	if c.drain != nil || !sick {
+		return reply
+	}
+	if err := a.ledger.AskResume(ctx, h.Name, ledger.Resume{Device: uuid, Who: caller.User, At: a.now()}); err != nil {
+		reply.Warning = joinReasons(reply.Warning, fmt.Sprintf("its quarantine could not be ended: %v; try again", err))
+		return reply
+	}
+	reply.Changed = true
+	return reply
 }
 
 // stillDrained warns who resumes one thing that another drain still covers.
@@ -119,7 +163,7 @@ func stillDrained(h *ledger.Host, device string, d *ledger.Drain) string {
 	return ""
 }
 
-func (a *Agent) recordDrain(ctx context.Context, caller control.Caller, c drainChange, device string, before *ledger.Drain) {
+func (a *Agent) recordDrain(ctx context.Context, caller control.Caller, c drainChange, device string, before *ledger.Drain, quarantine bool) {
 	target, why := c.host, "it was not drained"
 	if device != "" {
 		target += "/" + device
@@ -129,6 +173,9 @@ func (a *Agent) recordDrain(ctx context.Context, caller control.Caller, c drainC
 		why = fmt.Sprintf("%s (%s)", c.drain.Reason, drainTerms(c.drain))
 	case before != nil:
 		why = "it was " + drainedBy(before)
+	}
+	if quarantine && c.drain == nil {
+		why = joinReasons(why, "what kept its devices from work was ended")
 	}
 	a.recordEvent(ctx, string(c.verb), caller.User, target, why)
 	a.log.Info("drains changed", "host", c.host, "device_uuid", device, "who", caller.User, "what", c.verb, "reason", why)

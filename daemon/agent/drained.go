@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gpuqd/daemon/control"
+	"gpuqd/daemon/device"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/runner"
@@ -89,6 +90,7 @@ func (a *Agent) learnDrains(h *ledger.Host) {
 	for uuid, one := range d.devices {
 		_ = a.devices.Cordon(uuid, drainedBy(one), one.Who)
 	}
+	a.devices.TakeOrders(resumeOrders(h.Resumes))
 	if !changed {
 		return
 	}
@@ -98,6 +100,15 @@ func (a *Agent) learnDrains(h *ledger.Host) {
 	default:
 	}
 	a.wakeUp() // what was resumed can work
+}
+
+// resumeOrders are what operators have left for this host to resume.
+func resumeOrders(list []ledger.Resume) []device.Order {
+	orders := make([]device.Order, len(list))
+	for i, r := range list {
+		orders[i] = device.Order{Seq: r.Seq, UUID: r.Device, Who: r.Who}
+	}
+	return orders
 }
 
 // logDrains says what is in force; d.mu is held.

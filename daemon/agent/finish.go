@@ -31,6 +31,10 @@ func (r *run) finish(ctx context.Context, exit *runner.Exit) {
 		r.discard(ctx, string(exit.StopReason)+": "+exit.StopDetail)
 		return
 	}
+	r.weighDevices(ctx, exit)
+	if ctx.Err() != nil {
+		return // the journal has all that the next daemon needs
+	}
 	if bugged(DrainCharged) && exit.Class == job.ClassDrained {
 		exit.Class = job.ClassUser
 	}

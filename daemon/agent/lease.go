@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"gpuqd/daemon/device"
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/runner"
 
@@ -306,16 +305,4 @@ func (a *Agent) shortenDeadline(session string) error {
 func (a *Agent) foreign(h *ledger.Host) error {
 	return fmt.Errorf("%w: %s is in use by install %s on machine %s (session %s); give this host another host.name, or wait until that session has expired",
 		ledger.ErrForeign, a.host, h.InstallID, h.MachineID, h.Session.ID)
-}
-
-func hostDevices(devices []device.Status) []ledger.HostDevice {
-	list := make([]ledger.HostDevice, len(devices))
-	for i, d := range devices {
-		list[i] = ledger.HostDevice{
-			UUID: d.UUID, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes, Simulated: d.Simulated,
-			State: string(d.State), Reason: d.Reason, JobID: d.JobID, Attempt: d.Attempt,
-			ComputeCapability: d.ComputeCapability, MIGProfile: d.MIGProfile, SharedBytes: d.SharedBytes(),
-		}
-	}
-	return list
 }

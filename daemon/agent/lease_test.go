@@ -209,7 +209,7 @@ func newLeaseBench(t *testing.T) *leaseBench {
 	cfg.Lease.TTL = job.Duration(leaseTTL)
 	a := New(Options{
 		Config: cfg, Identity: Identity{InstallID: "i", MachineID: "m", BootID: "b"}, Clock: clock,
-		Devices: device.New("a", device.Simulated{}, nil), Runner: Disk{Journal: journal},
+		Devices: device.New("a", &device.Simulated{}, nil), Runner: Disk{Journal: journal},
 	})
 	a.ledger, a.renewals = l, l
 	return &leaseBench{Agent: a, clock: clock, store: store, journal: journal}

@@ -137,7 +137,7 @@ func TestScrapeOfAnAgentThatHasNotStarted(t *testing.T) {
 	r := prometheus.NewRegistry()
 	cfg := config.Default()
 	cfg.Host.Name, cfg.Host.SlotsWithoutGPU = "h", 3
-	devices := device.New("h", device.Simulated{Host: "h", Count: 2, MemoryBytes: 5}, nil)
+	devices := device.New("h", &device.Simulated{Host: "h", Count: 2, MemoryBytes: 5}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error)
 	go func() { over <- devices.Run(ctx) }()

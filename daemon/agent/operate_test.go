@@ -88,7 +88,7 @@ func newOperateBench(t *testing.T) operateBench {
 // useDevices gives the host its inventory, as at the start of a daemon.
 func (b operateBench) useDevices(t *testing.T) {
 	t.Helper()
-	b.devices = device.New("a", device.Simulated{Host: "a", Count: 2}, nil)
+	b.devices = device.New("a", &device.Simulated{Host: "a", Count: 2}, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
 	devices := b.devices

@@ -17,6 +17,7 @@ const (
 	loopWatch       = "watch"
 	loopTake        = "take"
 	loopDrain       = "drain"
+	loopAlarms      = "device alarms"
 	loopSweep       = "sweep"
 	loopProbe       = "ledger probe"
 	loopIntake      = "intake"       // one per message under way

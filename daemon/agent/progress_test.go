@@ -101,7 +101,7 @@ func TestStackOfTheStuckLoopComesFirst(t *testing.T) {
 	if first, _, _ := strings.Cut(text, "\n\n"); !strings.Contains(first, "stuckLoop(") || len(text) > most+3 {
 		t.Errorf("%d bytes, first:\n%s", len(text), first)
 	}
-	for _, name := range []string{loopStart, loopLease, loopWatch, loopTake, loopDrain, loopSweep, loopProbe, loopIntake, loopDeadLetters} {
+	for _, name := range []string{loopStart, loopLease, loopWatch, loopTake, loopDrain, loopAlarms, loopSweep, loopProbe, loopIntake, loopDeadLetters} {
 		if loopCode[name] == "" {
 			t.Errorf("the stack of loop %s is not known", name)
 		}

@@ -156,6 +156,8 @@ func (a *Agent) adopt(ctx context.Context, attempt Attempt) error {
 		if err := a.devices.Adopt(j.ID, in.Attempt, in.Devices, in.GPUMemoryBytes); err != nil {
 			a.log.Error("adopted attempt shares a device with another", "job_id", j.ID, "attempt", in.Attempt, "err", err)
 		}
+	} else {
+		a.devices.Recall(j.ID, in.Attempt, in.Devices)
 	}
 	a.runs.add(r)
 	a.metrics.adoptions.Inc()

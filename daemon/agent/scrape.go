@@ -40,7 +40,7 @@ func newScrape(a *Agent) *scrape {
 		deviceSeconds:   desc("gpuqd_device_seconds_total", "Time that devices have spent in each state since this daemon started.", "state"),
 		deviceInfo:      desc("gpuqd_device_info", "Constant 1, per device.", "device_uuid", "index", "model", "simulated"),
 		deviceMemory:    desc("gpuqd_device_memory_bytes", "A device's memory.", "device_uuid"),
-		deviceUsed:      desc("gpuqd_device_memory_used_bytes", "A device's memory in use, reserved memory included; 0 where it is simulated.", "device_uuid"),
+		deviceUsed:      desc("gpuqd_device_memory_used_bytes", "A device's memory in use, reserved memory included; what a fault says where it is simulated.", "device_uuid"),
 		deviceProcesses: desc("gpuqd_device_processes", "Processes that use a device.", "device_uuid"),
 	}
 }

@@ -15,7 +15,7 @@ import (
 // useSized gives the host one device of 80 GiB of a model.
 func (b operateBench) useSized(t *testing.T) (uuid string) {
 	t.Helper()
-	b.devices = device.New("a", device.Simulated{Host: "a", Count: 1, Model: "NVIDIA H100 80GB HBM3", MemoryBytes: 80 << 30}, nil)
+	b.devices = device.New("a", &device.Simulated{Host: "a", Count: 1, Model: "NVIDIA H100 80GB HBM3", MemoryBytes: 80 << 30}, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	over, devices := make(chan struct{}), b.devices
 	go func() { defer close(over); _ = devices.Run(ctx) }()

@@ -19,7 +19,7 @@ func (a *Agent) Simulate(ctx context.Context, caller control.Caller, args contro
 			"only operators may rehearse faults")
 	}
 	if args.Host != a.host {
-		return a.passOn(ctx, caller, args)
+		return passOn[control.SimulateReply](ctx, a, caller, control.VerbSimulate, args.Host, args)
 	}
 	if a.rehearsals == nil {
 		return control.SimulateReply{}, control.Errorf(control.CodeConflict,
@@ -38,18 +38,19 @@ func (a *Agent) Simulate(ctx context.Context, caller control.Caller, args contro
 	return a.rehearsals.status(a.host, args.Job), err
 }
 
-func (a *Agent) passOn(ctx context.Context, caller control.Caller, args control.SimulateArgs) (reply control.SimulateReply, err error) {
+// passOn asks the host that a request names, on behalf of the caller.
+func passOn[R any](ctx context.Context, a *Agent, caller control.Caller, verb control.Verb, host string, args any) (reply R, err error) {
 	if caller.Via == control.ViaForwarded {
-		return reply, control.Errorf(control.CodeNotFound, "", "this is host %s, not %s", a.host, args.Host)
+		return reply, control.Errorf(control.CodeNotFound, "", "this is host %s, not %s", a.host, host)
 	}
 	l, err := a.book()
 	if err != nil {
 		return reply, err
 	}
-	if _, err := l.Host(ctx, args.Host); err != nil {
-		return reply, a.askedOfHost(ctx, args.Host, err)
+	if _, err := l.Host(ctx, host); err != nil {
+		return reply, a.askedOfHost(ctx, host, err)
 	}
-	err = a.askHost(ctx, args.Host, control.VerbSimulate, caller, args, &reply)
+	err = a.askHost(ctx, host, verb, caller, args, &reply)
 	return reply, err
 }
 

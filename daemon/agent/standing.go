@@ -154,7 +154,7 @@ func devicesLine(devices []device.Status) string {
 		}
 	}
 	var states []string
-	for _, s := range []device.State{device.Busy, device.Draining, device.Free, device.Cordoned, device.Sick} {
+	for _, s := range []device.State{device.Busy, device.Draining, device.Checking, device.Free, device.Cordoned, device.Sick} {
 		if n := count[s]; n > 0 {
 			states = append(states, fmt.Sprintf("%d %s", n, s))
 		}

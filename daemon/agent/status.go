@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/device"
@@ -50,6 +48,8 @@ func (a *Agent) Hosts(ctx context.Context, _ control.Caller) (control.HostsReply
 				row.DevicesFree++
 			case device.Busy, device.Draining:
 				row.DevicesBusy++
+			case device.Sick:
+				row.Sick = append(row.Sick, control.SickDevice{UUID: d.UUID, Index: d.Index, Reason: d.Reason})
 			}
 		}
 		reply.Hosts = append(reply.Hosts, row)
@@ -61,47 +61,6 @@ func (a *Agent) Hosts(ctx context.Context, _ control.Caller) (control.HostsReply
 // people, who want a figure, not for decisions.
 func (a *Agent) age(h *ledger.Host) float64 {
 	return max(0, a.clock.Now().Sub(h.Session.RenewedAt.Time).Seconds())
-}
-
-// Devices implements control.Handler: this host's as they are, the others' as of
-// their last renewal.
-func (a *Agent) Devices(ctx context.Context, _ control.Caller, args control.DevicesArgs) (control.DevicesReply, error) {
-	l, err := a.book()
-	if err != nil {
-		return control.DevicesReply{}, err
-	}
-	hosts, err := l.HostList(ctx)
-	if err != nil {
-		return control.DevicesReply{}, a.asked(ctx, err)
-	}
-	reply := control.DevicesReply{Devices: []control.DeviceRow{}}
-	for _, h := range hosts {
-		if args.Host != "" && args.Host != h.Name {
-			continue
-		}
-		devices, age := h.Devices, a.age(h)
-		if h.Name == a.host {
-			devices, age = hostDevices(a.devices.Snapshot()), 0
-		}
-		if h.Session.State != ledger.Live {
-			reply.Warnings = append(reply.Warnings, fmt.Sprintf("host %s is not live (session %s); its devices are shown as last reported", h.Name, h.Session.State))
-		}
-		for _, d := range devices {
-			if h.Session.State != ledger.Live {
-				d.State, d.Reason, d.JobID, d.Attempt = string(device.Sick), "its host is not live", "", 0
-			}
-			reply.Devices = append(reply.Devices, control.DeviceRow{
-				Host: h.Name, UUID: d.UUID, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes,
-				Simulated: d.Simulated, State: d.State, JobID: d.JobID, Attempt: d.Attempt, Reason: d.Reason, AgeSeconds: age,
-				Drained: shownDrain(h.DrainOf(d.UUID)),
-			})
-		}
-	}
-	known := slices.ContainsFunc(hosts, func(h *ledger.Host) bool { return h.Name == args.Host })
-	if args.Host != "" && !known {
-		return reply, control.Errorf(control.CodeNotFound, "gpuqctl hosts lists them", "there is no host %s", args.Host)
-	}
-	return reply, nil
 }
 
 // Version implements control.Handler.

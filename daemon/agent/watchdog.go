@@ -40,6 +40,7 @@ func (a *Agent) follow(ctx context.Context, name string) (context.Context, func(
 		loopLease:       max(renew, ask),
 		loopWatch:       max(renew, ask+publish),
 		loopTake:        max(a.cfg.Take.Tick.Std(), ask, take),
+		loopAlarms:      ask,
 		loopDrain:       max(renew, drainLookMax, ask),
 		loopSweep:       max(slack, tidyInterval, ask+publish, take),
 		loopProbe:       max(probeInterval, ask),
@@ -106,7 +107,8 @@ func (a *Agent) reportStuck(late []stuck) {
 // loopCode names the function of each loop, as stacks show it.
 var loopCode = map[string]string{
 	loopStart: "enter", loopLease: "renewLoop", loopWatch: "watchLoop", loopTake: "takeLoop", loopDrain: "drainLoop",
-	loopSweep: "sweepLoop", loopProbe: "probeLoop", loopIntake: "takeIn", loopDeadLetters: "drainDead",
+	loopAlarms: "alarmLoop",
+	loopSweep:  "sweepLoop", loopProbe: "probeLoop", loopIntake: "takeIn", loopDeadLetters: "drainDead",
 }
 
 // stacks returns the stacks of all goroutines, at most so many bytes: first those in

@@ -136,7 +136,7 @@ func explainedDevice(h *ledger.Host, d ledger.HostDevice) placement.HostDevice {
 	drain := h.DrainOf(d.UUID)
 	switch state := device.State(d.State); {
 	case drain == nil:
-	case state == device.Free:
+	case state == device.Free, state == device.Checking:
 		one.State, one.Reason = string(device.Cordoned), drainedBy(drain)
 	case state == device.Busy:
 		one.State, one.Reason = string(device.Draining), drainedBy(drain)

@@ -117,11 +117,17 @@ type Device struct {
 	Kind                 string       `toml:"kind"`            // DeviceNVML or DeviceSim
 	Include              []string     `toml:"include"`         // UUIDs; empty is all
 	Helper               string       `toml:"helper"`          // path of gpuqd-device
+	Library              string       `toml:"library"`         // path of the NVML library; "" is the driver's own
 	Silence              job.Duration `toml:"silence"`         // devices are sick when the helper says nothing for so long
+	BreakerFast          job.Duration `toml:"breaker_fast"`    // an attempt that fails sooner is a fast failure; 0: there are no breakers
 	SimulatedCount       int          `toml:"simulated_count"` // 0 is a host without devices
 	SimulatedModel       string       `toml:"simulated_model"`
 	SimulatedMemoryBytes uint64       `toml:"simulated_memory_bytes"`
 	SimulatedNodes       []string     `toml:"simulated_nodes"` // device files that stand for them, by index
+
+	SimulatedComputeCapability string          `toml:"simulated_compute_capability"` // such as "9.0"; "" is none
+	SimulatedMIG               int             `toml:"simulated_mig"`                // instances of each; 0 leaves them whole
+	SimulatedFaults            SimulatedFaults `toml:"simulated_faults"`
 }
 
 // Runner is how attempts are run.

@@ -113,7 +113,8 @@ func (d *document) value(value toml.Primitive, key toml.Key, field reflect.Value
 	}
 	d.broken[key.String()] = true
 	var text toml.ParseError
-	if errors.As(err, &text) && d.meta.Type(key...) == "String" {
+	_, own := fresh.Interface().(toml.Unmarshaler) // which says best what is wrong
+	if errors.As(err, &text) && (own || d.meta.Type(key...) == "String") {
 		d.bad(key, "%s", text.Message)
 		return
 	}
@@ -127,6 +128,8 @@ func form(field reflect.Value) string {
 		return `a number with its unit, in quotes, such as "30s", "5m" or "1h30m"`
 	case []string:
 		return `a list of texts in quotes, such as ["a", "b"]`
+	case SimulatedFaults:
+		return `tables, such as [{ fault = "xid", device = 0, xid = 79, after = "1m" }]`
 	case map[string]string:
 		return `texts by name, such as { alice = "al", "bob@lab" = "bob" }`
 	case string:

@@ -62,9 +62,11 @@ func Default() Config {
 			Include:              []string{},
 			Helper:               "/usr/lib/gpuqd/gpuqd-device",
 			Silence:              seconds(30),
+			BreakerFast:          seconds(30),
 			SimulatedModel:       "Simulated GPU",
 			SimulatedMemoryBytes: 80 << 30,
 			SimulatedNodes:       []string{},
+			SimulatedFaults:      SimulatedFaults{},
 		},
 		Runner: Runner{
 			Starter: StarterAuto,

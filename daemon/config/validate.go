@@ -184,27 +184,12 @@ func (d Device) check(v *checker) {
 		v.text("device.include", uuid, false)
 	}
 	v.path("device.helper", d.Helper, false)
+	v.path("device.library", d.Library, true)
 	v.duration("device.silence", d.Silence, time.Second, 10*time.Minute)
-	number(v, "device.simulated_count", d.SimulatedCount, 0, 64)
-	number(v, "device.simulated_memory_bytes", d.SimulatedMemoryBytes, 1<<20, 1<<44)
-	v.list("device.simulated_nodes", d.SimulatedNodes, 0, 64)
-	for _, node := range d.SimulatedNodes {
-		v.path("device.simulated_nodes", node, false)
-	}
-	if d.SimulatedModel == "" || len(d.SimulatedModel) > 128 || !printable(d.SimulatedModel) {
-		v.bad("device.simulated_model", "want 1 to 128 bytes of printable text")
-	}
+	v.duration("device.breaker_fast", d.BreakerFast, 0, time.Hour)
+	d.checkSimulated(v)
 	if d.Kind == DeviceSim && len(d.Include) > 0 {
 		v.bad("device.include", `it is set, but device.kind is "simulated", which makes devices up: leave it out`)
-	}
-	if d.Kind == DeviceSim && len(d.SimulatedNodes) > d.SimulatedCount {
-		v.bad("device.simulated_nodes", "it has %d entries for %d devices (device.simulated_count): leave the rest out", len(d.SimulatedNodes), d.SimulatedCount)
-	}
-	if d.Kind == DeviceNVML && len(d.SimulatedNodes) > 0 {
-		v.bad("device.simulated_nodes", `it is set, but device.kind is "nvml": set kind = "simulated", or leave this key out`)
-	}
-	if d.Kind == DeviceNVML && d.SimulatedCount != 0 {
-		v.bad("device.simulated_count", `it is set, but device.kind is "nvml": set kind = "simulated", or leave this key out`)
 	}
 }
 

@@ -197,10 +197,19 @@ type HostRow struct {
 	Pools             []string `json:"pools"`
 	DevicesTotal      int      `json:"devices_total"`
 	DevicesFree       int      `json:"devices_free"`
-	DevicesBusy       int      `json:"devices_busy"`
+	DevicesBusy       int      `json:"devices_busy"`      // held; the rest is free, being checked, cordoned or sick
 	Running           int      `json:"running"`           // attempts claimed or running
 	Drain             string   `json:"drain"`             // reason; "" when it takes work
 	Drained           *Drain   `json:"drained,omitempty"` // who drained it, and how; nil when nobody
+
+	Sick []SickDevice `json:"sick,omitempty"` // of a live host, as of its last renewal
+}
+
+// SickDevice is a device that takes no work, and why.
+type SickDevice struct {
+	UUID   string `json:"uuid"`
+	Index  int    `json:"index"`
+	Reason string `json:"reason"`
 }
 
 // HostsReply has the hosts, by name.
@@ -210,7 +219,7 @@ type HostsReply struct {
 
 // DevicesArgs selects devices.
 type DevicesArgs struct {
-	Host string `json:"host,omitempty"` // "": every host
+	Host string `json:"host,omitempty"` // "": every host; one that is named is asked itself, if it is live
 }
 
 // DeviceRow is one device of one host.
@@ -221,12 +230,14 @@ type DeviceRow struct {
 	Model       string  `json:"model"`
 	MemoryBytes uint64  `json:"memory_bytes"`
 	Simulated   bool    `json:"simulated"`
-	State       string  `json:"state"` // free, busy, draining, cordoned or sick
+	State       string  `json:"state"` // free, busy, checking, draining, cordoned or sick
 	JobID       job.ID  `json:"job_id"`
 	Attempt     int     `json:"attempt"`
 	Reason      string  `json:"reason"`
 	Drained     *Drain  `json:"drained,omitempty"` // who drained the device itself, and how
-	AgeSeconds  float64 `json:"age_seconds"`       // of this report, where it is not the answering host's own; else 0
+	AgeSeconds  float64 `json:"age_seconds"`       // of this report, where it is not the host's own word; else 0
+
+	DeviceFacts
 }
 
 // DevicesReply has the devices, by host and index.

@@ -81,7 +81,8 @@ var verbs = map[Verb]verb{
 	VerbDoctor: with(func(ctx context.Context, h Handler, c Caller, args DoctorArgs) (any, error) {
 		return h.Doctor(ctx, c, args)
 	}),
-	VerbSimulate: with(doSimulate),
+	VerbSimulate:       with(doSimulate),
+	VerbSimulateDevice: with(doSimulateDevice),
 }
 
 // with decodes a verb's arguments before it runs.

@@ -15,6 +15,7 @@ const reasonBytesMax = 1000
 // under way finish.
 var changing = []Verb{
 	VerbSubmit, VerbKill, VerbHold, VerbRelease, VerbDrain, VerbResume, VerbDeadRequeue, VerbDeadPurge, VerbSimulate,
+	VerbSimulateDevice,
 }
 
 func doHold(ctx context.Context, h Handler, c Caller, args HoldArgs) (any, error) {

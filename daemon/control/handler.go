@@ -68,6 +68,10 @@ type Handler interface {
 	// Simulate takes one step of a rehearsal at args.Host; operators only.
 	// ErrConflict: that host does not allow it, or another rehearsal is under way.
 	Simulate(ctx context.Context, caller Caller, args SimulateArgs) (SimulateReply, error)
+	// SimulateDevice lets a fault strike simulated devices of args.Host; operators
+	// only. ErrConflict: that host's devices are real. ErrNotFound: there is no such
+	// host or device.
+	SimulateDevice(ctx context.Context, caller Caller, args SimulateDeviceArgs) (SimulateDeviceReply, error)
 }
 
 // RowOf returns the line that stands for a job.

@@ -16,6 +16,8 @@ const (
 	VerbEvents      Verb = "events"
 	VerbDoctor      Verb = "doctor"
 	VerbSimulate    Verb = "simulate"
+
+	VerbSimulateDevice Verb = "simulate_device"
 )
 
 // HoldArgs asks that a job does not start until it is released.

@@ -58,6 +58,10 @@ func (r *recorder) Doctor(ctx context.Context, c Caller, a DoctorArgs) (DoctorRe
 	return DoctorReply{Findings: []Finding{{Check: fmt.Sprint(a.Local)}}}, r.enter(ctx, c)
 }
 
+func (r *recorder) SimulateDevice(ctx context.Context, c Caller, a SimulateDeviceArgs) (SimulateDeviceReply, error) {
+	return SimulateDeviceReply{Host: a.Host, Devices: []string{string(a.ID), a.Fault.String()}}, r.enter(ctx, c)
+}
+
 func (r *recorder) Simulate(ctx context.Context, c Caller, a SimulateArgs) (SimulateReply, error) {
 	return SimulateReply{Host: a.Host}, r.enter(ctx, c)
 }

@@ -42,8 +42,10 @@ func (e *NotFreeError) Is(target error) bool { return target == ErrNotFree }
 // NotFreeError. Of each it gets share bytes of memory, beside others that share it;
 // 0 is the whole device. No devices at all is a grant too, for jobs that need none.
 func (m *Manager) Acquire(id job.ID, number int, uuids []string, share uint64) error {
+	defer m.save() // before anything runs that could be harmed by what the file says
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.settleAll()
 	var refused []Refusal
 	for i, uuid := range uuids {
 		if reason := m.refuse(uuid, uuids[:i], share); reason != "" {
@@ -72,6 +74,9 @@ func (m *Manager) refuse(uuid string, before []string, share uint64) string {
 	case e.state != Busy:
 		return fmt.Sprintf("it is %s: %s", e.state, e.reason)
 	}
+	if why := e.waits(m.weather()); why != "" {
+		return why
+	}
 	granted, may := e.shared()
 	if share == 0 || !may {
 		return heldBy(e.first())
@@ -97,6 +102,13 @@ func (m *Manager) grant(e *entry, to Holder) {
 	}
 	if e.holder(to.JobID, to.Attempt) < 0 {
 		e.holders = append(e.holders, to)
+	}
+	who := attemptKey{to.JobID, to.Attempt}
+	m.watch(who, e.facts.UUID)
+	e.alarmed = false
+	if m.fast > 0 {
+		e.breaker.grant(who, m.now())
+		m.breaker.grant(who, m.now())
 	}
 	m.settle(e)
 }
@@ -125,23 +137,61 @@ func (m *Manager) Adopt(id job.ID, number int, uuids []string, share uint64) err
 	for _, uuid := range uuids {
 		e := m.entries[uuid]
 		if e == nil {
-			e = &entry{
-				facts: Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex}},
-				sick:  "an attempt was found on it, and no inventory names it",
+			e = m.newEntry(Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex}})
+		}
+		if e.check != nil {
+			e.check.failed = "" // it may have been this attempt's processes that nobody knew
+			if len(e.check.attempts) == 0 {
+				e.check = nil
 			}
-			m.entries[uuid] = e
 		}
 		m.grant(e, Holder{id, number, share})
+		m.recall(e, Holder{id, number, share})
 	}
 	return nil
 }
 
-// Release takes every device back from an attempt; one that holds none is fine.
-func (m *Manager) Release(id job.ID, number int) {
+// recall brings what has happened under an attempt before a restart into its window.
+// m.mu is held.
+func (m *Manager) recall(e *entry, h Holder) {
+	w := m.watch(attemptKey{h.JobID, h.Attempt}, e.facts.UUID)
+	for _, q := range e.quarantines {
+		under := slices.ContainsFunc(q.Holders, func(other Holder) bool { return other.JobID == h.JobID && other.Attempt == h.Attempt })
+		if (under || q.Gap) && q.ends() {
+			w.device = note(w.device, e, q.What)
+		}
+	}
+}
+
+// Recall makes an attempt known that has ended while no daemon looked, and holds
+// nothing any more: Faults then has what is known to have happened under it.
+func (m *Manager) Recall(id job.ID, number int, uuids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for uuid, e := range m.entries {
-		i := e.holder(id, number)
+	for _, uuid := range uuids {
+		if e := m.entries[uuid]; e != nil {
+			m.recall(e, Holder{JobID: id, Attempt: number})
+			m.looked(attemptKey{id, number}, uuid, "")
+		}
+	}
+}
+
+// Release takes every device back from an attempt; one that holds none is fine. A
+// device that nobody holds any more is looked at, and free once it is clean. A
+// second call forgets the attempt's faults.
+func (m *Manager) Release(id job.ID, number int) {
+	m.look(func() (needed bool) { return m.release(attemptKey{id, number}) })
+}
+
+// release is Release; it reports whether there is something to look at. m.mu is
+// held.
+func (m *Manager) release(who attemptKey) (needed bool) {
+	if w := m.windows[who]; w != nil && w.released {
+		m.forget(who)
+		return false
+	}
+	for _, e := range m.sorted() {
+		i := e.holder(who.id, who.number)
 		if i < 0 {
 			continue
 		}
@@ -149,11 +199,38 @@ func (m *Manager) Release(id job.ID, number int) {
 		if len(e.holders) == 0 {
 			e.left = m.now()
 		}
-		m.settle(e)
 		if !e.seen && len(e.holders) == 0 {
+			m.settle(e)
 			m.spend(e.state, m.now().Sub(e.since))
-			delete(m.entries, uuid) // known by the attempt alone
+			delete(m.entries, e.facts.UUID) // known by the attempt alone
+			m.looked(who, e.facts.UUID, "no inventory names "+e.facts.UUID)
+			continue
 		}
+		if e.check == nil {
+			e.check = &check{since: m.now()}
+		}
+		e.check.attempts = append(e.check.attempts, who)
+		e.check.look = m.asked
+		if e.unheard != "" {
+			m.looked(who, e.facts.UUID, e.unheard)
+		}
+		m.settle(e)
+		needed = true
+	}
+	if w := m.windows[who]; w != nil {
+		w.released = true
+		w.finish()
+	}
+	return needed
+}
+
+// forget drops what is kept of an attempt that is over. m.mu is held.
+func (m *Manager) forget(who attemptKey) {
+	delete(m.windows, who)
+	m.breaker.forget(who)
+	for _, e := range m.sorted() {
+		e.breaker.forget(who)
+		m.settle(e)
 	}
 }
 

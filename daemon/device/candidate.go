@@ -17,9 +17,11 @@ type Candidate struct {
 func (m *Manager) Candidates() []Candidate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.settleAll()
+	w := m.weather()
 	var list []Candidate
 	for _, e := range m.entries {
-		if c, ok := e.candidate(); ok {
+		if c, ok := e.candidate(w); ok {
 			list = append(list, c)
 		}
 	}
@@ -32,7 +34,8 @@ func (m *Manager) Room(uuid string) (c Candidate, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.entries[uuid]; e != nil {
-		return e.candidate()
+		m.settle(e)
+		return e.candidate(m.weather())
 	}
 	return Candidate{}, false
 }
@@ -47,13 +50,16 @@ func (m *Manager) MemoryBytes(uuid string) uint64 {
 	return 0
 }
 
-func (e *entry) candidate() (c Candidate, ok bool) {
+func (e *entry) candidate(w weather) (c Candidate, ok bool) {
 	c.Device = e.facts.Device
 	switch e.state {
 	case Free:
 		c.RoomBytes = e.facts.MemoryBytes
 		return c, true
 	case Busy:
+		if e.waits(w) != "" {
+			return c, false
+		}
 		granted, may := e.shared()
 		c.Shared = true
 		if may && granted < e.facts.MemoryBytes {

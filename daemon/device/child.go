@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"sync"
@@ -16,7 +15,8 @@ import (
 // output closes, then waits for its end, however long that takes.
 type child struct {
 	cmd    *exec.Cmd
-	stdin  io.Closer // its end tells the child that its parent is gone
+	stdin  *os.File // takes looks; its end tells the child that its parent is gone
+	asked  uint64   // the highest look that was written; the follower's alone
 	stdout *os.File
 	lines  chan []byte   // closed when the child's output is
 	left   chan struct{} // closed when nobody reads lines any more
@@ -36,18 +36,20 @@ func startChild(path string, args ...string) (*child, error) {
 		left:  make(chan struct{}),
 		done:  make(chan struct{}),
 	}
-	stdin, err := c.cmd.StdinPipe()
+	// Not StdinPipe and StdoutPipe: Wait would close them under their users.
+	theirIn, stdin, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start gpuqd-device: %w", err)
 	}
-	// Not StdoutPipe: Wait would close that one under the reader.
-	stdout, theirs, err := os.Pipe()
+	defer theirIn.Close()
+	stdout, theirOut, err := os.Pipe()
 	if err != nil {
+		stdin.Close()
 		return nil, fmt.Errorf("start gpuqd-device: %w", err)
 	}
-	defer theirs.Close()
+	defer theirOut.Close()
 	c.stdin, c.stdout = stdin, stdout
-	c.cmd.Stdout, c.cmd.Stderr = theirs, &c.stderr
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = theirIn, theirOut, &c.stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.cmd.WaitDelay = time.Second // for stderr, should somebody else hold it; it kills nothing here
 	if err := c.cmd.Start(); err != nil {
@@ -79,6 +81,26 @@ func (c *child) send(line []byte) bool {
 	case <-c.left:
 		return false
 	}
+}
+
+// look asks for a look once. It never waits: a pipe that a hanging process has let
+// fill up takes no more, and look may be called again. What it writes is less than
+// PIPE_BUF, so all of it goes or nothing (pipe(7)).
+func (c *child) look(n uint64) {
+	if n <= c.asked {
+		return
+	}
+	raw, err := c.stdin.SyscallConn()
+	if err != nil {
+		return // it was closed: the process ends or has ended
+	}
+	_ = raw.Write(func(fd uintptr) bool {
+		// Go has made this end of the pipe non-blocking.
+		if _, err := syscall.Write(int(fd), fmt.Appendf(nil, "look %d\n", n)); err == nil {
+			c.asked = n
+		}
+		return true // full, or closed at the other end: no reason to wait
+	})
 }
 
 // leave asks the process to end, in every way that does it no harm, and stops

@@ -14,11 +14,21 @@ type cordon struct{ reason, who string }
 // independent facts below and is never set by hand.
 type entry struct {
 	facts   Facts
-	sick    string    // why it must take no work; "" when well
+	sampled time.Time // when the inventory came that facts are of
 	holders []Holder  // in the order in which they came; one alone where it has the whole device
 	left    time.Time // when its last holder released it; zero before the first
 	cordon  *cordon
-	seen    bool // a report has named it; false for one that is known only by adoption
+	seen    bool   // a report has named it; false for one that is known only by adoption
+	lost    bool   // the last inventory did not name it
+	unheard string // why its source knows nothing of it; "" when it does
+	alarmed bool   // its attempts were alarmed since the last inventory
+
+	quarantines []quarantine // in the order in which they came
+	breaker     breaker
+	check       *check  // nil: there is nothing to look at
+	users       []left  // of facts.Processes
+	idle        *uint64 // the least memory that it was seen to use when nobody held it; nil before
+	uncorrected *uint64 // the count of uncorrectable errors that is accounted for; nil before the first
 
 	state  State // as of the last settle
 	reason string
@@ -51,30 +61,33 @@ func (e *entry) first() Holder {
 }
 
 // derive returns the state that the facts amount to, and its reason.
-func (e *entry) derive() (State, string) {
-	held := len(e.holders) > 0
+func (e *entry) derive(w weather) (State, string) {
+	held, waits := len(e.holders) > 0, e.waits(w)
+	if why := e.ailment(w); why != "" {
+		return Sick, why
+	}
 	switch {
-	case e.sick != "":
-		return Sick, e.sick
 	case e.cordon != nil && held:
 		return Draining, e.cordon.reason
 	case e.cordon != nil:
 		return Cordoned, e.cordon.reason
 	case held:
 		return Busy, ""
+	case waits != "":
+		return Checking, waits
 	}
 	return Free, ""
 }
 
 // settle brings the state up to date and returns the one before. A new reason
 // alone does not restart Since.
-func (e *entry) settle(now time.Time) (from State, changed bool) {
+func (e *entry) settle(w weather) (from State, changed bool) {
 	from = e.state
-	e.state, e.reason = e.derive()
+	e.state, e.reason = e.derive(w)
 	if e.state == from {
 		return from, false
 	}
-	e.since = now
+	e.since = w.now
 	return from, true
 }
 

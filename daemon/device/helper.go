@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -28,6 +29,7 @@ const (
 // nothing is asked to end and left alone; the next starts when it is gone.
 type Helper struct {
 	Path     string        // of gpuqd-device
+	Library  string        // path of the NVML library; "" is the driver's own, where the linker finds it
 	Interval time.Duration // between inventories; 0 is DefaultInterval
 	// Silence is how long nothing may come before all devices are sick; 0 is
 	// DefaultSilence. A helper that goes on saying nothing for as long again is
@@ -35,14 +37,50 @@ type Helper struct {
 	Silence time.Duration
 	Restart time.Duration // pause after the first end, doubled up to a minute; 0 is DefaultRestart
 	// Include lists the devices by UUID that are this daemon's, where several
-	// share a host; empty is all. One that the driver does not report is sick.
+	// share a host; empty is all. A GPU brings its MIG instances. One that the driver
+	// does not report is sick.
 	Include []string
 	Logger  *slog.Logger // nil is silent
 
 	leaveAfter time.Duration // 0 is leaveAfterDefault; tests set less
+
+	mu     sync.Mutex    // guards what follows
+	wanted uint64        // the highest look asked for
+	look   chan struct{} // capacity 1: wanted has grown; nil before its first use
 }
 
-var _ Source = (*Helper)(nil)
+var (
+	_ Source = (*Helper)(nil)
+	_ Looker = (*Helper)(nil)
+)
+
+// Look implements Looker. Looks that gpuqd-device has not answered when it ends are
+// asked of the next one.
+func (h *Helper) Look(n uint64) {
+	h.mu.Lock()
+	h.wanted = max(h.wanted, n)
+	h.mu.Unlock()
+	select {
+	case h.looks() <- struct{}{}:
+	default: // a signal that nobody has read yet covers this one
+	}
+}
+
+// looks returns the channel that signals that wanted has grown.
+func (h *Helper) looks() chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.look == nil {
+		h.look = make(chan struct{}, 1)
+	}
+	return h.look
+}
+
+func (h *Helper) highest() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.wanted
+}
 
 // Run keeps one gpuqd-device running and delivers what it says until ctx ends.
 // It never gives up. A helper that hangs when ctx ends is left behind: it ends
@@ -50,12 +88,15 @@ var _ Source = (*Helper)(nil)
 func (h *Helper) Run(ctx context.Context, deliver func(Report)) error {
 	f := &follower{
 		path:       h.Path,
+		library:    h.Library,
 		interval:   positive(h.Interval, DefaultInterval),
 		silence:    positive(h.Silence, DefaultSilence),
 		leaveAfter: positive(h.leaveAfter, leaveAfterDefault),
 		include:    h.Include,
 		log:        h.Logger,
 		deliver:    deliver,
+		looks:      h.looks(),
+		wanted:     h.highest,
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -85,16 +126,21 @@ func positive(d, otherwise time.Duration) time.Duration {
 // follower is one Run of a Helper: what it knows over all its children. One
 // goroutine owns it.
 type follower struct {
-	path              string
+	path, library     string
 	interval, silence time.Duration
 	leaveAfter        time.Duration
 	include           []string
 	log               *slog.Logger
 	deliver           func(Report)
+	looks             <-chan struct{} // signals that wanted has grown
+	wanted            func() uint64
 
 	quiet  *time.Timer // fires when silence has passed since the last good line of any child
 	failed bool        // the last report delivered was an error
 	ended  string      // how the last child ended; "" since one that runs well
+
+	answered uint64          // the highest look that any inventory answered
+	ours     map[string]bool // UUIDs that events may name: the devices of the last inventory, and their GPUs
 }
 
 // follow starts a child and reads it to its end. It reports whether the child
@@ -103,8 +149,11 @@ func (f *follower) follow(ctx context.Context) (heard bool) {
 	if ctx.Err() != nil {
 		return false
 	}
-	c, err := startChild(f.path, "--interval", f.interval.String(),
-		"--heartbeat", min(time.Second, f.silence/4).String())
+	args := []string{"--interval", f.interval.String(), "--heartbeat", min(time.Second, f.silence/4).String()}
+	if f.library != "" {
+		args = append(args, "--library", f.library)
+	}
+	c, err := startChild(f.path, args...)
 	if err != nil {
 		f.fail(HelperFailed, fmt.Sprintf("%v; install the package gpuqd-device, or set the helper's path", err))
 		return false
@@ -113,6 +162,7 @@ func (f *follower) follow(ctx context.Context) (heard bool) {
 	stuck := time.NewTimer(2 * f.silence)
 	defer stuck.Stop()
 	garbled := false
+	f.ask(c)
 	for {
 		select {
 		case line, ok := <-lines:
@@ -135,8 +185,11 @@ func (f *follower) follow(ctx context.Context) (heard bool) {
 			default:
 				stuck.Reset(2 * f.silence)
 				f.take(r)
-				heard = heard || r.Error == nil && !r.Heartbeat
+				f.ask(c) // what its input had no room for
+				heard = heard || r.Devices != nil
 			}
+		case <-f.looks:
+			f.ask(c)
 		case <-f.quiet.C:
 			f.fallSilent(c.pid())
 		case <-stuck.C:
@@ -161,11 +214,27 @@ func (f *follower) take(r Report) {
 		f.failed = true
 	case r.Heartbeat && f.failed:
 		return // alive, but what it knows of the devices is still to come
-	case !r.Heartbeat:
+	case r.Devices != nil:
 		f.failed, f.ended = false, ""
+		f.answered = max(f.answered, r.Look)
 		r.Devices = f.filter(r.Devices)
+		f.own(r.Devices)
+	}
+	if r.Events != nil {
+		r.Events = f.filterEvents(r.Events)
+		if len(r.Events) == 0 && r.Devices == nil && r.Error == nil {
+			return
+		}
 	}
 	f.deliver(r)
+}
+
+// ask asks a child for the look that is outstanding, if there is one. Where its
+// input is full it is asked again after its next line.
+func (f *follower) ask(c *child) {
+	if n := f.wanted(); n > f.answered {
+		c.look(n)
+	}
 }
 
 // filter keeps the devices that are this daemon's and adds those that should be
@@ -176,10 +245,17 @@ func (f *follower) filter(all []Facts) []Facts {
 	}
 	ours := make([]Facts, 0, len(f.include))
 	for _, uuid := range f.include {
-		i := slices.IndexFunc(all, func(d Facts) bool { return d.UUID == uuid })
-		if i >= 0 {
-			ours = append(ours, all[i])
+		before := len(ours)
+		for _, d := range all {
+			if d.UUID == uuid || d.ParentUUID == uuid && !slices.Contains(f.include, d.UUID) {
+				ours = append(ours, d)
+			}
+		}
+		if len(ours) > before {
 			continue
+		}
+		if slices.ContainsFunc(all, func(d Facts) bool { return d.ParentUUID == uuid }) {
+			continue // a GPU whose instances are all named beside it
 		}
 		ours = append(ours, Facts{
 			Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex},
@@ -187,6 +263,25 @@ func (f *follower) filter(all []Facts) []Facts {
 		})
 	}
 	return ours
+}
+
+// own takes note of whom events may be about.
+func (f *follower) own(devices []Facts) {
+	f.ours = map[string]bool{}
+	for _, d := range devices {
+		f.ours[d.UUID] = true
+		f.ours[d.ParentUUID] = true // "" too: an event that names nobody is everybody's
+	}
+}
+
+// filterEvents keeps the events of devices that are this daemon's, those of the GPUs
+// that its MIG instances are part of, and those that name nobody. Before the first
+// inventory it is not known who is part of what, and all are kept.
+func (f *follower) filterEvents(all []Event) []Event {
+	if len(f.include) == 0 || f.ours == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(e Event) bool { return e.UUID != "" && !f.ours[e.UUID] })
 }
 
 // fail delivers an error that the follower itself found.

@@ -315,11 +315,7 @@ func TestHelperIncludesOnlyItsShare(t *testing.T) {
 // TestRealHelper runs gpuqd-device itself. Where there is no driver it must say
 // so; where there is one, both ways to ask must agree.
 func TestRealHelper(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "gpuqd-device")
-	build := exec.Command("go", "build", "-o", path, "gpuqd/daemon/nvml")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build gpuqd-device: %v\n%s", err, out)
-	}
+	path := realProgram(t)
 	out, err := exec.Command(path, "--once").Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != ExitNoDriver) {

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -29,4 +30,36 @@ func inventory(uuids ...string) Report {
 		r.Devices = append(r.Devices, Facts{Device: Device{UUID: uuid, Index: i, Model: "test"}})
 	}
 	return r
+}
+
+// obliging is a source that answers every look at once with the devices as its
+// manager knows them, as long as it knows anything of them.
+type obliging struct{ m *Manager }
+
+// newObliging returns a manager with such a source.
+func newObliging(o Options) *Manager {
+	source := &obliging{}
+	source.m = NewWith("host-1", source, o)
+	return source.m
+}
+
+func (o *obliging) Run(ctx context.Context, _ func(Report)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (o *obliging) Look(n uint64) {
+	r := Report{Version: WireVersion, Devices: []Facts{}, Look: n}
+	o.m.mu.Lock()
+	for _, e := range o.m.sorted() {
+		if e.unheard != "" {
+			o.m.mu.Unlock()
+			return
+		}
+		if e.seen && !e.lost {
+			r.Devices = append(r.Devices, e.facts)
+		}
+	}
+	o.m.mu.Unlock()
+	o.m.take(r)
 }

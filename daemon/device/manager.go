@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,43 +14,79 @@ import (
 // attempt, or shared by several, each with a part of its memory. All methods may
 // be called from any goroutine.
 type Manager struct {
-	host    string
-	source  Source
-	log     *slog.Logger
-	now     func() time.Time
-	ready   chan struct{} // closed by the first report
-	changed chan struct{} // capacity 1: a signal that nobody has read yet covers the next
-	alarms  chan Alarm
+	host      string
+	source    Source
+	looker    Looker    // source, where it can be asked to look; else nil
+	processes Processes // nil: nobody can tell whose a process is
+	silence   time.Duration
+	fast      time.Duration
+	log       *slog.Logger
+	now       func() time.Time
+	ready     chan struct{} // closed by the first report
+	changed   chan struct{} // capacity 1: a signal that nobody has read yet covers the next
+	alarms    chan Alarm
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
+	windows  map[attemptKey]*window
+	breaker  hostBreaker
+	good     goodRuns
+	asked    uint64 // the last look asked for
+	tally    tally
+	file     stateFile
 	spent    map[State]time.Duration // in each state, stretches that are over
 	gap      func(time.Duration)     // ObserveGaps; nil for none
 	problem  string                  // what the source last complained of; "" when it is well
 	reported bool
-
-	processes Processes           // nil knows nobody
-	over      map[attemptKey]bool // attempts that the last inventory found over their share
-	looks     uint64              // asked for so far
+	over     map[attemptKey]bool // attempts that the last inventory found over their share
 }
 
-// New returns the manager of host's devices; Run feeds it. Until the first
-// report it knows only what was adopted.
+// Options are what a Manager may have beside a source. The zero value is none of it.
+type Options struct {
+	Logger    *slog.Logger
+	Processes Processes
+	// Silence is after how long without an inventory a device takes nothing new; 0:
+	// its last one counts for ever.
+	Silence time.Duration
+	// BreakerFast is below what duration a failed attempt is a fast failure; 0: there
+	// are no breakers.
+	BreakerFast time.Duration
+	// StateFile keeps quarantines and breakers over restarts of the daemon, within
+	// the boot BootID; "": they end with it.
+	StateFile, BootID string
+}
+
+// New is NewWith that has only a logger, which may be nil.
 func New(host string, source Source, log *slog.Logger) *Manager {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	return NewWith(host, source, Options{Logger: log})
+}
+
+// NewWith returns the manager of host's devices; Run feeds it. Until the first
+// report it knows only what was adopted, and what its file says.
+func NewWith(host string, source Source, o Options) *Manager {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Manager{
-		host:    host,
-		source:  source,
-		log:     log,
-		now:     time.Now,
-		ready:   make(chan struct{}),
-		changed: make(chan struct{}, 1),
-		alarms:  make(chan Alarm, alarmsMax),
-		entries: map[string]*entry{},
-		spent:   map[State]time.Duration{},
+	m := &Manager{
+		host:      host,
+		source:    source,
+		processes: o.Processes,
+		silence:   o.Silence,
+		fast:      o.BreakerFast,
+		log:       o.Logger,
+		now:       time.Now,
+		ready:     make(chan struct{}),
+		changed:   make(chan struct{}, 1),
+		alarms:    make(chan Alarm, alarmsMax),
+		entries:   map[string]*entry{},
+		windows:   map[attemptKey]*window{},
+		good:      goodRuns{},
+		tally:     newTally(),
+		spent:     map[State]time.Duration{},
 	}
+	m.looker, _ = source.(Looker)
+	m.openFile(o.StateFile, o.BootID)
+	return m
 }
 
 // Host returns the name of the host whose devices these are.
@@ -90,6 +127,7 @@ func (m *Manager) Problem() string {
 func (m *Manager) Snapshot() []Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.settleAll()
 	all := make([]Status, 0, len(m.entries))
 	for _, e := range m.entries {
 		all = append(all, e.status())
@@ -102,6 +140,7 @@ func (m *Manager) Snapshot() []Status {
 func (m *Manager) Free() []Device {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.settleAll()
 	var free []Device
 	for _, e := range m.entries {
 		if e.state == Free {
@@ -119,12 +158,12 @@ func order(a, b Device) int {
 // settle brings one device's state up to date after its facts changed, logs the
 // change and signals it. m.mu is held.
 func (m *Manager) settle(e *entry) {
-	now, since := m.now(), e.since
-	from, changed := e.settle(now)
+	w, since := m.weather(), e.since
+	from, changed := e.settle(w)
 	if !changed {
 		return
 	}
-	m.spend(from, now.Sub(since))
+	m.spend(from, w.now.Sub(since))
 	level := slog.LevelInfo
 	if e.state == Sick {
 		level = slog.LevelWarn
@@ -135,6 +174,25 @@ func (m *Manager) settle(e *entry) {
 	if e.state == Free || e.state == Sick || from == Sick {
 		m.signal()
 	}
+}
+
+// settleAll brings all states up to what time has made of them. m.mu is held.
+func (m *Manager) settleAll() {
+	for _, e := range m.sorted() {
+		m.settle(e)
+	}
+}
+
+// weather is what decides beside each device's own facts. m.mu is held.
+func (m *Manager) weather() weather {
+	return weather{now: m.now(), silence: m.silence, fast: m.fast, place: m.host, host: &m.breaker}
+}
+
+// sorted returns the devices in the order of people. m.mu is held.
+func (m *Manager) sorted() []*entry {
+	list := slices.Collect(maps.Values(m.entries))
+	slices.SortFunc(list, func(a, b *entry) int { return order(a.facts.Device, b.facts.Device) })
+	return list
 }
 
 // signal never blocks: a full channel means that the reader will look anyway.

@@ -10,7 +10,7 @@ import (
 )
 
 func newManager(uuids ...string) *Manager {
-	m := New("host-1", Simulated{}, nil)
+	m := newObliging(Options{})
 	m.take(inventory(uuids...))
 	<-m.Changed() // the one of the first report
 	return m
@@ -136,7 +136,7 @@ func TestRelease(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	one, two := job.NewID(), job.NewID()
 	t.Run("HoldsBeforeTheInventoryNamesTheDevice", func(t *testing.T) {
-		m := New("host-1", Simulated{}, nil)
+		m := New("host-1", &Simulated{}, nil)
 		if err := m.Adopt(one, 2, []string{"a"}, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestReports(t *testing.T) {
 		}
 	})
 	t.Run("NoDevicesIsReady", func(t *testing.T) {
-		m := New("login-1", Simulated{}, nil)
+		m := New("login-1", &Simulated{}, nil)
 		m.take(inventory())
 		within(t, "ready", m.Ready())
 		if m.Problem() != "" || len(m.Snapshot()) != 0 {

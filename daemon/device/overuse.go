@@ -1,16 +1,6 @@
 package device
 
-import (
-	"fmt"
-
-	"gpuqd/daemon/job"
-)
-
-// attemptKey names an attempt.
-type attemptKey struct {
-	id     job.ID
-	number int
-}
+import "fmt"
 
 // UseProcesses tells whose the processes are that an inventory names. Without it
 // nobody is held to a share. Call it before Run.
@@ -44,7 +34,7 @@ func (m *Manager) holdToShares(inventory []Facts) {
 		}
 	}
 	if m.judgeShares(used) {
-		m.lookAgain()
+		m.look(func() bool { return true }) // without a Looker the next inventory is the second look
 	}
 }
 
@@ -99,26 +89,4 @@ func overuse(e *entry, h Holder, used uint64) string {
 	return fmt.Sprintf("its processes used %d MiB of device %s, where it had asked for %d MiB of the %d MiB that it shares with others: "+
 		"submit it with a larger gpu_memory, or have it use less (it finds its share in GPUQ_GPU_MEMORY_BYTES)",
 		(used+mib-1)/mib, e.facts.UUID, h.MemoryBytes/mib, e.facts.MemoryBytes/mib)
-}
-
-// raise never blocks: an alarm that is not read is raised again. m.mu may be held.
-func (m *Manager) raise(a Alarm) {
-	select {
-	case m.alarms <- a:
-	default:
-	}
-}
-
-// lookAgain asks the source for an inventory at once, if it can be asked. m.mu is
-// not held.
-func (m *Manager) lookAgain() {
-	l, ok := m.source.(Looker)
-	if !ok {
-		return // the next inventory is the second look
-	}
-	m.mu.Lock()
-	m.looks++
-	n := m.looks
-	m.mu.Unlock()
-	l.Look(n)
 }

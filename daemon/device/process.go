@@ -18,5 +18,10 @@ type ProcessOwner struct {
 	Name    string // of its program, for people
 	User    string // its user's name, or number where that has none
 	JobID   job.ID // of the attempt that started it; "" for none: it is foreign
-	Attempt int
+	Attempt int    // 0 where only the job is known
+}
+
+// of reports whether the process is an attempt's.
+func (o ProcessOwner) of(who attemptKey) bool {
+	return o.JobID != "" && o.JobID == who.id && (o.Attempt == 0 || o.Attempt == who.number)
 }

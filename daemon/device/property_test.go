@@ -13,24 +13,31 @@ import (
 )
 
 // attempt names the holder of a device; the zero value is nobody.
-type attempt struct {
-	id     job.ID
-	number int
-}
+type attempt = attemptKey
 
 // model is what a Manager must agree with: plain facts per device and no rules
 // for keeping them in step.
 type model struct {
-	holder  map[string]attempt
-	sick    map[string]bool
-	cordons map[string]bool
-	named   map[string]bool // by any report so far
+	holder      map[string]attempt
+	sick        map[string]bool
+	cordons     map[string]bool
+	named       map[string]bool // by any report so far
+	quarantined map[string]bool
+	foreign     map[string]bool // a process of nobody's was on it, when nobody held it
+	unchecked   map[string]bool // its last holder has left it, and no look has found it clean
+}
+
+func newModel() model {
+	return model{
+		map[string]attempt{}, map[string]bool{}, map[string]bool{}, map[string]bool{},
+		map[string]bool{}, map[string]bool{}, map[string]bool{},
+	}
 }
 
 func (m model) state(uuid string) State {
 	_, held := m.holder[uuid]
 	switch {
-	case m.sick[uuid] || !m.named[uuid]:
+	case m.sick[uuid] || !m.named[uuid] || m.quarantined[uuid] || m.foreign[uuid]:
 		return Sick
 	case held && m.cordons[uuid]:
 		return Draining
@@ -38,6 +45,8 @@ func (m model) state(uuid string) State {
 		return Cordoned
 	case held:
 		return Busy
+	case m.unchecked[uuid]:
+		return Checking
 	}
 	return Free
 }
@@ -48,13 +57,14 @@ func (m model) known(uuid string) bool {
 }
 
 // TestManagerAgreesWithModel defends: a device is held by at most one attempt,
-// grants are all or nothing, and what is shown is what is so.
+// grants are all or nothing, what is shown is what is so, and a device with a fault,
+// a process that nobody may have there, or an unfinished check is never granted.
 func TestManagerAgreesWithModel(t *testing.T) {
 	uuids := []string{"a", "b", "c", "d"}
 	jobs := []job.ID{job.NewID(), job.NewID(), job.NewID()}
 	rapid.Check(t, func(t *rapid.T) {
-		m := New("host-1", Simulated{}, nil)
-		want := model{map[string]attempt{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
+		m, want := New("host-1", &Simulated{}, nil), newModel() // a source that does not run answers no look
+		m.UseProcesses(fakeProcesses{66: {PID: 66, Name: "python3", User: "eve"}})
 		some := rapid.SliceOfDistinct(rapid.SampledFrom(uuids), func(s string) string { return s })
 		by := rapid.Custom(func(t *rapid.T) attempt {
 			return attempt{rapid.SampledFrom(jobs).Draw(t, "job"), rapid.IntRange(1, 2).Draw(t, "attempt")}
@@ -100,18 +110,42 @@ func TestManagerAgreesWithModel(t *testing.T) {
 				}
 			},
 			"report": func(t *rapid.T) {
-				named, sick := some.Draw(t, "named"), some.Draw(t, "sick")
+				named, sick, foreign := some.Draw(t, "named"), some.Draw(t, "sick"), some.Draw(t, "foreign")
 				r := inventory(named...)
+				fresh := rapid.Bool().Draw(t, "fresh")
+				if fresh {
+					r.Look = m.asked
+				}
 				for i := range r.Devices {
 					if slices.Contains(sick, r.Devices[i].UUID) {
 						r.Devices[i].Sick = "ecc"
 					}
+					if slices.Contains(foreign, r.Devices[i].UUID) {
+						r.Devices[i].Processes = []Process{{PID: 66, MemoryUsedBytes: 1 << 30}}
+					}
 				}
 				m.take(r)
+				want.report(uuids, named, sick, foreign, fresh)
+			},
+			"xid": func(t *rapid.T) {
+				code, uuid := rapid.SampledFrom([]int{13, 31, 63, 79, 48, 151, 9999}).Draw(t, "code"), rapid.SampledFrom(uuids).Draw(t, "uuid")
+				m.take(Report{Events: []Event{{UUID: uuid, Kind: EventXID, XID: code, Count: 1}}})
 				for _, u := range uuids {
-					want.named[u] = want.named[u] || slices.Contains(named, u)
-					want.sick[u] = slices.Contains(sick, u) || !slices.Contains(named, u)
+					if class := LookUpXID(code).Class; want.known(u) &&
+						(class == XIDHost || u == uuid && (class == XIDDevice || class == XIDUnknown)) {
+						want.quarantined[u] = true
+					}
 				}
+			},
+			"resume": func(t *rapid.T) {
+				uuid := rapid.SampledFrom(uuids).Draw(t, "uuid")
+				if m.Resume(uuid, "ada") != want.quarantined[uuid] {
+					t.Fatalf("resume of %s, quarantined %v", uuid, want.quarantined[uuid])
+				}
+				if _, held := want.holder[uuid]; want.quarantined[uuid] && !held {
+					want.unchecked[uuid], want.foreign[uuid] = true, false
+				}
+				delete(want.quarantined, uuid)
 			},
 			"error": func(t *rapid.T) {
 				m.take(Report{Error: &ReportError{Kind: HelperSilent, Message: "silent"}})
@@ -124,10 +158,29 @@ func TestManagerAgreesWithModel(t *testing.T) {
 	})
 }
 
+// report takes in an inventory. Only a fresh one, sampled after the last look was
+// asked for, can find a device clean that an attempt has left.
+func (m model) report(uuids, named, sick, foreign []string, fresh bool) {
+	for _, u := range uuids {
+		here, clean := slices.Contains(named, u), !slices.Contains(foreign, u)
+		m.named[u] = m.named[u] || here
+		m.sick[u] = slices.Contains(sick, u) || !here
+		if _, held := m.holder[u]; held || !here {
+			continue
+		}
+		if m.unchecked[u] && !fresh {
+			continue
+		}
+		m.foreign[u] = !clean
+		m.unchecked[u] = m.unchecked[u] && !clean
+	}
+}
+
 func (m model) hold(who attempt, what []string, ok bool) {
 	for _, u := range what {
 		if ok {
 			m.holder[u] = who
+			m.foreign[u] = false // until then it was not known whose it is
 		}
 	}
 }
@@ -136,6 +189,10 @@ func (m model) release(who attempt) {
 	maps.DeleteFunc(m.holder, func(u string, h attempt) bool {
 		if h == who && !m.named[u] {
 			delete(m.cordons, u) // forgotten with the device
+			delete(m.quarantined, u)
+		}
+		if h == who && m.named[u] {
+			m.unchecked[u] = true
 		}
 		return h == who
 	})

@@ -61,6 +61,8 @@ type Condition struct {
 	// Recovery is what the driver says must be done before the device can be
 	// trusted again; "" for nothing.
 	Recovery RecoveryAction `json:"recovery,omitempty"`
+	// Faults are what was made to ail a simulated device, in words, and lasts.
+	Faults []string `json:"faults,omitempty"`
 }
 
 // ECC has a device's memory errors.
@@ -81,6 +83,11 @@ const (
 	RecoveryReboot     RecoveryAction = "node_reboot"
 	RecoveryDrainP2P   RecoveryAction = "drain_p2p"       // peers are to be drained, then it is to be reset
 	RecoveryDrainReset RecoveryAction = "drain_and_reset" // it may work on what it has, but take nothing new
+	// Those of newer drivers.
+	RecoveryIMEX         RecoveryAction = "recover_imex_domain" // memory sharing between hosts over NVLink is broken
+	RecoveryBusReset     RecoveryAction = "bus_reset"
+	RecoverySystemReboot RecoveryAction = "system_reboot"
+	RecoveryUnknown      RecoveryAction = "unknown" // the driver names one that this gpuqd-device does not know
 )
 
 // EventKind says what an event is.

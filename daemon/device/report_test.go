@@ -76,7 +76,7 @@ func TestSimulated(t *testing.T) {
 		}
 	})
 	t.Run("FeedsAManager", func(t *testing.T) {
-		m := New("host-1", Simulated{Host: "host-1", Count: 2, Model: "SIM", MemoryBytes: 1 << 30}, nil)
+		m := New("host-1", &Simulated{Host: "host-1", Count: 2, Model: "SIM", MemoryBytes: 1 << 30}, nil)
 		stop := runManager(t, m)
 		within(t, "ready", m.Ready())
 		for i, s := range m.Snapshot() {

@@ -29,7 +29,7 @@ func TestSharesNeverExceedTheirDevice(t *testing.T) {
 	uuids := []string{"a", "b"}
 	jobs := []job.ID{job.NewID(), job.NewID(), job.NewID(), job.NewID()}
 	rapid.Check(t, func(t *rapid.T) {
-		m := New("host-1", mute{}, nil)
+		m := newObliging(Options{})
 		m.take(sized(uuids...))
 		want := map[string]map[job.ID]uint64{"a": {}, "b": {}} // shares; 0 is the whole device
 		granted := func(uuid string) (sum uint64, whole bool) {

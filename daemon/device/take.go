@@ -1,33 +1,59 @@
 package device
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // take brings one report into the picture.
 func (m *Manager) take(r Report) {
 	if r.Heartbeat {
 		return // the source itself watches that it goes on
 	}
-	m.takeIn(r)
+	users := m.owners(r.Devices)
+	kill, again := m.takeIn(r, users)
+	m.save()
+	m.end(kill, again)
 	m.holdToShares(r.Devices)
 }
 
-// takeIn is take but for what follows from it.
-func (m *Manager) takeIn(r Report) {
+// takeIn is take under m.mu. It returns the processes to end, and whether to look
+// again soon.
+func (m *Manager) takeIn(r Report, users map[string][]left) (kill []ProcessOwner, again bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.complain(r)
-	if r.Error != nil {
-		for _, e := range m.entries {
-			e.sick = r.Error.Message
-			m.settle(e)
-		}
-	} else {
-		m.takeInventory(r.Devices)
+	now := m.now()
+	if r.Error == nil {
+		m.learn(r, users, now) // first: the events may be about devices that are new
 	}
-	if !m.reported {
+	m.takeEvents(r.Events)
+	switch {
+	case r.Error != nil:
+		m.complain(r)
+		m.hearNothing(r.Error.Message)
+	case r.Devices != nil:
+		m.complain(r)
+		kill, again = m.takeInventory(r, now)
+	}
+	if (r.Error != nil || r.Devices != nil) && !m.reported {
 		m.reported = true
 		close(m.ready)
 		m.signal()
+	}
+	return kill, again
+}
+
+// hearNothing makes every device sick whose source knows nothing of it. Nobody looks
+// at those that attempts have left. m.mu is held.
+func (m *Manager) hearNothing(why string) {
+	for _, e := range m.sorted() {
+		e.unheard = why
+		if e.check != nil {
+			for _, who := range e.check.attempts {
+				m.looked(who, e.facts.UUID, why)
+			}
+		}
+		m.settle(e)
 	}
 }
 
@@ -49,27 +75,66 @@ func (m *Manager) complain(r Report) {
 	m.log.Warn("device source has a problem", "err", problem)
 }
 
-// takeInventory makes the devices of a full inventory known. One that was known
-// and is not named any more is sick, not forgotten: an attempt may hold it, and a
-// person must see that it is gone. m.mu is held.
-func (m *Manager) takeInventory(inventory []Facts) {
-	named := make(map[string]bool, len(inventory))
-	for _, f := range inventory {
-		named[f.UUID] = true
+// learn makes the devices of a full inventory known as they are now. m.mu is held.
+func (m *Manager) learn(r Report, users map[string][]left, now time.Time) {
+	for _, f := range r.Devices {
 		e := m.entries[f.UUID]
 		if e == nil {
-			e = &entry{}
-			m.entries[f.UUID] = e
+			e = m.newEntry(f)
 		}
-		e.facts, e.sick, e.seen = f, f.Sick, true
-		m.settle(e)
+		e.facts, e.users, e.sampled, e.lost, e.unheard, e.alarmed = f, users[f.UUID], now, false, "", false
 	}
-	for uuid, e := range m.entries {
-		if named[uuid] {
-			continue
+}
+
+// takeInventory draws the conclusions of a full inventory. A device that was known
+// and is not named any more is sick, not forgotten: an attempt may hold it, and a
+// person must see that it is gone. m.mu is held.
+func (m *Manager) takeInventory(r Report, now time.Time) (kill []ProcessOwner, again bool) {
+	named := make(map[string]bool, len(r.Devices))
+	for _, f := range r.Devices {
+		e := m.entries[f.UUID]
+		first := !e.seen
+		named[f.UUID], e.seen = true, true
+		m.takeECC(e, first, now) // before the look ends a window
+		ours, more := m.judge(e, r.Look, now)
+		kill, again = append(kill, ours...), again || more
+		if e.check == nil && len(e.holders) == 0 && (e.idle == nil || f.MemoryUsedBytes < *e.idle) {
+			e.idle = &f.MemoryUsedBytes
 		}
-		e.sick = "lost: the driver does not report it any more; look at the kernel log, then reset the device or restart the host"
-		e.facts.MemoryUsedBytes, e.facts.Processes = 0, nil
 		m.settle(e)
+		m.alarm(e)
 	}
+	for _, e := range m.sorted() {
+		if !named[e.facts.UUID] {
+			m.lose(e)
+		}
+	}
+	return kill, again
+}
+
+// lose notes that a device is not in the inventory. m.mu is held.
+func (m *Manager) lose(e *entry) {
+	e.unheard, e.alarmed = "", false
+	e.facts.MemoryUsedBytes, e.facts.Processes, e.users = 0, nil, nil
+	if e.seen { // else an attempt was found on it, and nobody has seen it yet
+		if !e.lost {
+			m.windowsOf(e, func(w *window) { w.device = note(w.device, e, "the driver does not report it any more") })
+		}
+		e.lost = true
+	}
+	if e.check != nil {
+		for _, who := range e.check.attempts {
+			m.looked(who, e.facts.UUID, "")
+		}
+	}
+	m.settle(e)
+	m.alarm(e)
+}
+
+// newEntry makes a device known, with what the file says of it. m.mu is held.
+func (m *Manager) newEntry(f Facts) *entry {
+	e := &entry{facts: f}
+	m.entries[f.UUID] = e
+	m.remember(e)
+	return e
 }

@@ -19,10 +19,12 @@ type Host struct {
 	Devices   []HostDevice `json:"devices"` // as of the last renewal
 	Version   string       `json:"version"`
 
-	// What operators have drained. Only SetDrain writes these.
+	// What operators have drained, and resumed while the host could not be told. Only
+	// SetDrain and AskResume write these.
 	Drain        *Drain        `json:"drain,omitempty"`
 	DeviceDrains []DeviceDrain `json:"device_drains,omitempty"`
-	DrainSeq     int64         `json:"drain_seq,omitempty"` // grows with every change of the two
+	Resumes      []Resume      `json:"resumes,omitempty"`
+	DrainSeq     int64         `json:"drain_seq,omitempty"` // grows with every change of the three
 }
 
 // SessionState says whether a session's lease can be renewed.
@@ -58,10 +60,26 @@ type HostDevice struct {
 	JobID       job.ID `json:"job_id"`
 	Attempt     int    `json:"attempt"`
 
-	// Absent where an earlier release wrote the document.
-	ComputeCapability string `json:"compute_capability,omitempty"` // such as "9.0"
-	MIGProfile        string `json:"mig_profile,omitempty"`        // "" for a whole GPU
-	SharedBytes       uint64 `json:"shared_bytes,omitempty"`       // granted in parts; 0 where it is free or held as a whole
+	Since             job.Time       `json:"since,omitzero"`    // when it came into its state
+	Holders           []DeviceHolder `json:"holders,omitempty"` // all of them
+	ComputeCapability string         `json:"compute_capability,omitempty"`
+	ParentUUID        string         `json:"parent_uuid,omitempty"` // of a MIG instance
+	MIGProfile        string         `json:"mig_profile,omitempty"`
+	SharedBytes       uint64         `json:"shared_bytes,omitempty"` // granted in parts; 0 where it is free or held as a whole
+
+	// Figures for people, as of the renewal; nil where nobody tells.
+	MemoryUsedBytes    uint64   `json:"memory_used_bytes,omitempty"`
+	UtilisationPercent *int     `json:"utilisation_percent,omitempty"`
+	TemperatureCelsius *int     `json:"temperature_celsius,omitempty"`
+	PowerWatts         *float64 `json:"power_watts,omitempty"`
+	ECCUncorrected     *uint64  `json:"ecc_uncorrected,omitempty"` // since the driver was loaded
+}
+
+// DeviceHolder is an attempt that holds a device.
+type DeviceHolder struct {
+	JobID       job.ID `json:"job_id"`
+	Attempt     int    `json:"attempt"`
+	MemoryBytes uint64 `json:"memory_bytes,omitempty"` // its share; 0 is the whole device
 }
 
 // Errors of sessions.

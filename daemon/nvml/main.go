@@ -3,6 +3,14 @@
 // the only program of gpuqd that links NVML, so that a driver which hangs or
 // crashes its caller takes this process and nothing else.
 //
+// Lines are heartbeats, inventories, which come every so often, and events (XIDs and
+// double-bit errors) as they happen. A line "look 7" on standard input asks for an
+// inventory at once, which then says look 7.
+//
+// A heartbeat means progress. While the driver keeps a call, be it of the inventory
+// or of the wait for events, nothing at all is written: that is how gpuqd learns of
+// it.
+//
 // It ends by itself when standard input or output closes: then gpuqd is gone.
 //
 // Exit codes: 0 done, 1 the driver failed later or output closed, 2 wrong usage,
@@ -13,7 +21,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -29,6 +36,7 @@ func start(args []string) int {
 	var opts options
 	flags.DurationVar(&opts.interval, "interval", 5*time.Second, "time between two inventories")
 	flags.DurationVar(&opts.heartbeat, "heartbeat", time.Second, "time between two signs of life")
+	flags.StringVar(&opts.library, "library", "", "path of the NVML library; empty is libnvidia-ml.so.1, where the linker finds it")
 	flags.BoolVar(&opts.once, "once", false, "print one inventory and exit")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -42,19 +50,13 @@ func start(args []string) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	note, in := noteTo(os.Stderr), newInput()
 	if !opts.once {
-		ctx = untilClosed(ctx, os.Stdin)
+		ctx = in.follow(ctx, os.Stdin, note)
 	}
-	return run(ctx, nvml.New(), os.Stdout, opts)
-}
-
-// untilClosed returns a context that also ends when in does, as it does when the
-// process at its other end dies. Its goroutine lives as long as in.
-func untilClosed(ctx context.Context, in io.Reader) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		_, _ = io.Copy(io.Discard, in) // an error is an end too
-		cancel()
-	}()
-	return ctx
+	var library []nvml.LibraryOption
+	if opts.library != "" {
+		library = append(library, nvml.WithLibraryPath(opts.library))
+	}
+	return run(ctx, nvml.New(library...), in, os.Stdout, opts, note)
 }

@@ -23,26 +23,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait for something that must happen.
 const patience = 30 * time.Second
 
-// withProcesses completes a server of the library, which leaves the lists of
-// processes unset.
-func withProcesses(s *server.Server) *server.Server {
-	none := func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.SUCCESS }
-	s.ErrorStringFunc = func(r nvml.Return) string { return r.Error() }
-	for _, d := range s.Devices {
-		d := d.(*server.Device)
-		d.GetComputeRunningProcessesFunc = none
-		d.GetGraphicsRunningProcessesFunc = none
-		d.GetMPSComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) {
-			return nil, nvml.ERROR_NOT_SUPPORTED
-		}
-	}
-	return s
-}
-
 // running is a run whose lines are read as they come.
 type running struct {
 	t     *testing.T
 	stop  context.CancelFunc
+	in    *input
 	out   *io.PipeReader
 	wrote atomic.Int64       // lines that run has begun to write
 	lines chan device.Report // closed with the output
@@ -53,9 +38,9 @@ func startRun(t *testing.T, lib nvml.Interface, opts options) *running {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
-	r := &running{t: t, stop: stop, out: reader, lines: make(chan device.Report, 1000), code: make(chan int, 1)}
+	r := &running{t: t, stop: stop, in: newInput(), out: reader, lines: make(chan device.Report, 1000), code: make(chan int, 1)}
 	go func() {
-		code := run(ctx, lib, countingWriter{writer, &r.wrote}, opts)
+		code := run(ctx, lib, r.in, countingWriter{writer, &r.wrote}, opts, t.Logf)
 		writer.Close()
 		r.code <- code
 	}()
@@ -123,7 +108,7 @@ func isInventory(r device.Report) bool { return r.Devices != nil }
 func isHeartbeat(r device.Report) bool { return r.Heartbeat }
 
 func TestRunReportsAndBeatsUntilStopped(t *testing.T) {
-	r := startRun(t, withProcesses(dgxa100.New()), options{interval: 100 * time.Millisecond, heartbeat: 10 * time.Millisecond})
+	r := startRun(t, complete(dgxa100.New()), options{interval: 100 * time.Millisecond, heartbeat: 10 * time.Millisecond})
 	for range 2 {
 		if got := r.next("an inventory", isInventory); len(got.Devices) != 8 {
 			t.Fatalf("%d devices, want 8", len(got.Devices))
@@ -137,7 +122,7 @@ func TestRunReportsAndBeatsUntilStopped(t *testing.T) {
 // The heartbeats must stop when the driver keeps a call: they are how gpuqd
 // learns of it.
 func TestRunIsSilentWhileTheDriverHangs(t *testing.T) {
-	lib := withProcesses(dgxa100.New())
+	lib := complete(dgxa100.New())
 	entered, leave := make(chan struct{}), make(chan struct{})
 	lib.Devices[3].(*server.Device).GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
 		entered <- struct{}{}
@@ -152,7 +137,6 @@ func TestRunIsSilentWhileTheDriverHangs(t *testing.T) {
 		t.Errorf("it wrote %d lines while the driver hung", n)
 	}
 	close(leave)
-	<-entered // identity and use both ask
 	r.next("the inventory after all", isInventory)
 	r.stop()
 	r.ends(0)
@@ -160,7 +144,7 @@ func TestRunIsSilentWhileTheDriverHangs(t *testing.T) {
 
 func TestRunOnce(t *testing.T) {
 	var out bytes.Buffer
-	if code := run(t.Context(), withProcesses(dgxa100.New()), &out, options{once: true}); code != 0 {
+	if code := run(t.Context(), complete(dgxa100.New()), newInput(), &out, options{once: true}, t.Logf); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	got, err := device.ParseLine(bytes.TrimSpace(out.Bytes()))
@@ -182,10 +166,10 @@ func TestRunWithoutDriver(t *testing.T) {
 		{"AnythingElse", nvml.ERROR_UNKNOWN, device.DriverFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			lib := withProcesses(dgxa100.New())
+			lib := complete(dgxa100.New())
 			lib.InitFunc = func() nvml.Return { return c.ret }
 			var out bytes.Buffer
-			if code := run(t.Context(), lib, &out, options{once: true}); code != device.ExitNoDriver {
+			if code := run(t.Context(), lib, newInput(), &out, options{once: true}, t.Logf); code != device.ExitNoDriver {
 				t.Errorf("exit code %d, want %d", code, device.ExitNoDriver)
 			}
 			got, err := device.ParseLine(bytes.TrimSpace(out.Bytes()))
@@ -198,7 +182,7 @@ func TestRunWithoutDriver(t *testing.T) {
 
 // A driver that fails later is initialised afresh, by a new process.
 func TestRunEndsWhenTheDriverFails(t *testing.T) {
-	lib := withProcesses(dgxa100.New())
+	lib := complete(dgxa100.New())
 	count := 0
 	lib.DeviceGetCountFunc = func() (int, nvml.Return) {
 		if count++; count == 1 {
@@ -213,14 +197,14 @@ func TestRunEndsWhenTheDriverFails(t *testing.T) {
 
 func TestRunEndsWithItsParent(t *testing.T) {
 	t.Run("WhenOutputCloses", func(t *testing.T) {
-		r := startRun(t, withProcesses(dgxa100.New()), options{interval: time.Hour, heartbeat: time.Millisecond})
+		r := startRun(t, complete(dgxa100.New()), options{interval: time.Hour, heartbeat: time.Millisecond})
 		r.next("an inventory", isInventory)
 		r.out.CloseWithError(errors.New("nobody reads"))
 		r.ends(1)
 	})
 	t.Run("WhenInputCloses", func(t *testing.T) {
 		in, parent := io.Pipe()
-		ctx := untilClosed(t.Context(), in)
+		ctx := newInput().follow(t.Context(), in, t.Logf)
 		if _, err := parent.Write([]byte("whatever")); err != nil || ctx.Err() != nil {
 			t.Fatalf("it ended (%v) though the input is open (%v)", ctx.Err(), err)
 		}

@@ -2,25 +2,58 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
 	"gpuqd/daemon/device"
 )
 
-// sampler asks NVML for the inventory.
-type sampler struct {
-	lib   nvml.Interface
-	beat  func()                // called between two devices
-	known map[int]device.Device // by index: a lost device cannot say any more who it is
+// paths are where the kernel and its NVIDIA module tell what NVML does not; tests
+// have their own.
+type paths struct {
+	pciDevices string // directory with one of each PCI device's address
+	migMinors  string // file that numbers the capabilities of MIG instances
 }
 
-func newSampler(lib nvml.Interface, beat func()) *sampler {
-	return &sampler{lib: lib, beat: beat, known: map[int]device.Device{}}
+var systemPaths = paths{
+	pciDevices: "/sys/bus/pci/devices",
+	migMinors:  "/proc/driver/nvidia-caps/mig-minors",
+}
+
+// sampler asks NVML for the inventory. One goroutine owns it.
+type sampler struct {
+	lib   nvml.Interface
+	paths paths
+	// beat is called after each step that the driver let go on: it may tell of
+	// progress.
+	beat func()
+	// saw is told of each GPU and its MIG instances, for the watch of events.
+	saw func(gpu)
+
+	symbols map[string]bool                  // those looked for, and whether the library has them
+	known   map[int][]device.Device          // by index of the GPU: a lost one cannot say any more who it is
+	caps    func(minor, gi, ci int) []string // of this inventory; nil until a MIG instance asks
+}
+
+// gpu is a GPU that the driver has told of.
+type gpu struct {
+	handle    nvml.Device
+	uuid      string
+	instances []instance // none unless MIG mode is on
+}
+
+func newSampler(lib nvml.Interface, beat func(), saw func(gpu)) *sampler {
+	return &sampler{
+		lib: lib, paths: systemPaths, beat: beat, saw: saw,
+		symbols: map[string]bool{}, known: map[int][]device.Device{},
+	}
 }
 
 // inventory returns all devices. One that fails is sick, the others are not.
@@ -33,53 +66,72 @@ func (s *sampler) inventory() device.Report {
 				s.lib.ErrorString(ret)),
 		}}
 	}
+	s.caps = nil
 	r := device.Report{Devices: []device.Facts{}}
 	for i := range count {
-		facts, err := s.facts(i)
-		known, ok := s.known[i]
+		facts, err := s.gpu(i)
 		switch {
 		case err == nil:
-			s.known[i] = facts.Device
-			r.Devices = append(r.Devices, facts)
-		case ok:
-			r.Devices = append(r.Devices, device.Facts{Device: known, Sick: err.Error()})
-		default:
+			s.known[i] = nil
+			for _, f := range facts {
+				s.known[i] = append(s.known[i], f.Device)
+			}
+			r.Devices = append(r.Devices, facts...)
+		case s.known[i] == nil:
 			r.Problems = append(r.Problems, fmt.Sprintf("device %d does not say its name: %v", i, err))
+		}
+		if err != nil {
+			for _, known := range s.known[i] {
+				r.Devices = append(r.Devices, device.Facts{Device: known, Sick: err.Error()})
+			}
 		}
 		s.beat()
 	}
 	return r
 }
 
-// facts asks for everything about one device. An error means that not even its
-// identity could be had this time.
-func (s *sampler) facts(index int) (device.Facts, error) {
+// gpu asks for everything about one GPU: it is one device, or each of its MIG
+// instances is. An error means that not even identities could be had this time.
+func (s *sampler) gpu(index int) ([]device.Facts, error) {
 	handle, ret := s.lib.DeviceGetHandleByIndex(index)
 	if err := s.check("open", ret); err != nil {
-		return device.Facts{}, err
+		return nil, err
 	}
-	identity, err := s.identity(handle, index)
+	whole := device.Facts{}
+	var err error
+	if whole.Device, whole.MemoryUsedBytes, err = s.identity(handle, index); err != nil {
+		return nil, err
+	}
+	whole.Condition, err = s.condition(handle)
 	if err != nil {
-		return device.Facts{}, err
+		whole.Sick = err.Error()
 	}
-	f := device.Facts{Device: identity}
-	if err := s.use(handle, &f); err != nil {
-		f.Sick = err.Error()
+	if s.hasMIG(handle) {
+		facts, instances, err := s.instances(handle, whole)
+		if err == nil {
+			s.saw(gpu{handle, whole.UUID, instances})
+		}
+		return facts, err
 	}
-	return f, nil
+	s.saw(gpu{handle: handle, uuid: whole.UUID})
+	if whole.Processes, err = s.processes(handle); err != nil && whole.Sick == "" {
+		whole.Sick = err.Error()
+	}
+	return []device.Facts{whole}, nil
 }
 
-// identity asks for what does not change while the device is there.
-func (s *sampler) identity(handle nvml.Device, index int) (device.Device, error) {
+// identity asks for what does not change while the device is there, and for the
+// memory in use, which comes with the memory that there is.
+func (s *sampler) identity(handle nvml.Device, index int) (d device.Device, used uint64, err error) {
 	uuid, uuidRet := handle.GetUUID()
 	name, nameRet := handle.GetName()
-	memory, memoryRet := handle.GetMemoryInfo()
+	total, used, memoryRet := s.memory(handle)
 	pci, pciRet := handle.GetPciInfo()
 	minor, minorRet := handle.GetMinorNumber()
 	if minorRet == nvml.ERROR_NOT_SUPPORTED { // as on WSL
 		minor, minorRet = device.UnknownIndex, nvml.SUCCESS
 	}
-	err := cmp.Or(
+	err = cmp.Or(
 		s.check("read the UUID", uuidRet),
 		s.check("read the name", nameRet),
 		s.check("read the memory", memoryRet),
@@ -87,52 +139,92 @@ func (s *sampler) identity(handle nvml.Device, index int) (device.Device, error)
 		s.check("read the minor number", minorRet),
 	)
 	if err != nil {
-		return device.Device{}, err
+		return device.Device{}, 0, err
 	}
-	return device.Device{
+	d = device.Device{
 		UUID:        uuid,
 		Index:       index,
 		Model:       name,
-		MemoryBytes: memory.Total,
+		MemoryBytes: total,
 		PCIAddress:  fmt.Sprintf("%04x:%02x:%02x.0", pci.Domain, pci.Bus, pci.Device), // as lspci and sysfs write it
 		MinorNumber: minor,
-	}, nil
+	}
+	d.NUMANode = s.numaNode(d.PCIAddress)
+	if major, minor, ret := handle.GetCudaComputeCapability(); ret == nvml.SUCCESS {
+		d.ComputeCapability = fmt.Sprintf("%d.%d", major, minor)
+	}
+	return d, used, nil
 }
 
-// use asks what the device is doing.
-func (s *sampler) use(handle nvml.Device, f *device.Facts) error {
-	// Memory that the driver reserves counts as used, so an idle device does not
-	// read zero. Source: nvmlDeviceGetMemoryInfo (v1).
-	memory, ret := handle.GetMemoryInfo()
-	if err := s.check("read the memory in use", ret); err != nil {
-		return err
+// memory returns how much memory there is and how much of it processes have. The
+// older call counts what the driver keeps for itself as used.
+//
+// Source: nvmlMemory_v2_t and nvmlMemory_t in nvml.h. They do not agree with the
+// calls' description on whether used has the reserved part; what is neither free
+// nor reserved is right either way.
+func (s *sampler) memory(handle nvml.Device) (total, used uint64, ret nvml.Return) {
+	if s.has("nvmlDeviceGetMemoryInfo_v2") {
+		m, ret := handle.GetMemoryInfo_v2()
+		if ret == nvml.SUCCESS && m.Free+m.Reserved <= m.Total {
+			return m.Total, m.Total - m.Free - m.Reserved, ret
+		}
+		if isLost(ret) {
+			return 0, 0, ret
+		}
 	}
-	f.MemoryUsedBytes = memory.Used
-	if mig, _, ret := handle.GetMigMode(); ret == nvml.SUCCESS && mig == nvml.DEVICE_MIG_ENABLE {
-		return errors.New("MIG mode is on, and only whole devices are handed out: nvidia-smi -mig 0 turns it off")
+	m, ret := handle.GetMemoryInfo()
+	return m.Total, m.Used, ret
+}
+
+// numaNode returns the node whose processors are next to a PCI device. NVML's
+// nvmlDeviceGetNumaNodeId is no answer: it names the node that the memory of a GPU
+// is, on hosts where it is one, and that has no processors (nvml.h).
+//
+// Source: Documentation/ABI/testing/sysfs-bus-pci of the kernel: -1 is unknown.
+func (s *sampler) numaNode(address string) int {
+	text, err := os.ReadFile(filepath.Join(s.paths.pciDevices, address, "numa_node"))
+	if err != nil {
+		return device.UnknownIndex
 	}
+	node, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || node < 0 {
+		return device.UnknownIndex
+	}
+	return node
+}
+
+// processes lists who uses a device, by PID. One process can be in several of the
+// driver's lists.
+func (s *sampler) processes(handle nvml.Device) ([]device.Process, error) {
 	byPID := map[int]uint64{}
-	for _, list := range []func() ([]nvml.ProcessInfo, nvml.Return){
-		handle.GetComputeRunningProcesses,
-		handle.GetGraphicsRunningProcesses,
-		handle.GetMPSComputeRunningProcesses,
+	for _, list := range []struct {
+		symbol string
+		ask    func() ([]nvml.ProcessInfo, nvml.Return)
+	}{
+		{"nvmlDeviceGetComputeRunningProcesses", handle.GetComputeRunningProcesses},
+		{"nvmlDeviceGetGraphicsRunningProcesses", handle.GetGraphicsRunningProcesses},
+		{"nvmlDeviceGetMPSComputeRunningProcesses", handle.GetMPSComputeRunningProcesses},
 	} {
-		processes, ret := list()
+		if !s.has(list.symbol+"_v3", list.symbol+"_v2", list.symbol) {
+			continue
+		}
+		processes, ret := list.ask()
 		if ret == nvml.ERROR_NOT_SUPPORTED {
 			continue
 		}
 		if err := s.check("list the processes", ret); err != nil {
-			return err
+			return nil, err
 		}
 		for _, p := range processes {
-			byPID[int(p.Pid)] = max(byPID[int(p.Pid)], usedBytes(p)) // one process can be in several lists
+			byPID[int(p.Pid)] = max(byPID[int(p.Pid)], usedBytes(p))
 		}
 	}
+	var all []device.Process
 	for pid, used := range byPID {
-		f.Processes = append(f.Processes, device.Process{PID: pid, MemoryUsedBytes: used})
+		all = append(all, device.Process{PID: pid, MemoryUsedBytes: used})
 	}
-	slices.SortFunc(f.Processes, func(a, b device.Process) int { return cmp.Compare(a.PID, b.PID) })
-	return nil
+	slices.SortFunc(all, func(a, b device.Process) int { return cmp.Compare(a.PID, b.PID) })
+	return all, nil
 }
 
 // usedBytes returns 0 where the driver does not say (NVML_VALUE_NOT_AVAILABLE,
@@ -144,11 +236,33 @@ func usedBytes(p nvml.ProcessInfo) uint64 {
 	return p.UsedGpuMemory
 }
 
-// remedies says what to do where the code alone does. Source: nvmlReturn_t in
-// nvml.h.
+// has reports whether the library has one of the symbols. One that it lacks must
+// not be called: go-nvml leaves symbols to be found at their first call, and the
+// dynamic linker ends a process that calls one in vain.
+func (s *sampler) has(symbols ...string) bool {
+	return slices.ContainsFunc(symbols, func(symbol string) bool {
+		found, known := s.symbols[symbol]
+		if !known {
+			found = s.lib.Extensions().LookupSymbol(symbol) == nil
+			s.symbols[symbol] = found
+		}
+		return found
+	})
+}
+
+// remedies says what to do where the code alone does. A reset needs every client
+// of the driver gone, gpuqd-device among them. Source: nvmlReturn_t in nvml.h.
 var remedies = map[nvml.Return]string{
-	nvml.ERROR_GPU_IS_LOST:    "it has fallen off the bus; restart the host",
-	nvml.ERROR_RESET_REQUIRED: "reset it with nvidia-smi --gpu-reset, or restart the host",
+	nvml.ERROR_GPU_IS_LOST:        "it has fallen off the bus; restart the host",
+	nvml.ERROR_RESET_REQUIRED:     "stop gpuqd, reset it with nvidia-smi --gpu-reset and start gpuqd again, or restart the host",
+	nvml.ERROR_INSUFFICIENT_POWER: "its power cables are not properly attached",
+	nvml.ERROR_IRQ_ISSUE:          "its interrupts do not arrive; look at the kernel log and restart the host",
+	nvml.ERROR_OPERATING_SYSTEM:   "gpuqd-device may not use it; look at DeviceAllow= of gpuqd.service",
+}
+
+// isLost reports whether a code says that the device itself is of no use any more.
+func isLost(ret nvml.Return) bool {
+	return ret == nvml.ERROR_GPU_IS_LOST || ret == nvml.ERROR_RESET_REQUIRED
 }
 
 // check converts a return code of NVML; none goes further than this.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,20 +20,23 @@ import (
 
 func TestInventoryDescribesEachMachine(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		lib   *server.Server
-		model string // a part of it
+		name       string
+		lib        *server.Server
+		model      string // a part of it
+		capability string
 	}{
-		{"DGXA100", dgxa100.New(), "A100"},
-		{"DGXH100", dgxh100.New(), "H100"},
-		{"DGXH200", dgxh200.New(), "H200"},
-		{"DGXB200", dgxb200.New(), "B200"},
+		{"DGXA100", dgxa100.New(), "A100", "8.0"},
+		{"DGXH100", dgxh100.New(), "H100", "9.0"},
+		{"DGXH200", dgxh200.New(), "H200", "9.0"},
+		{"DGXB200", dgxb200.New(), "B200", "10.0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			beats := 0
-			r := newSampler(withProcesses(c.lib), func() { beats++ }).inventory()
-			if r.Error != nil || len(r.Problems) > 0 || len(r.Devices) != 8 || beats != 8 {
-				t.Fatalf("got %+v and %d beats, want 8 devices, as many beats, and no complaint", r, beats)
+			sampler := testSampler(t, complete(c.lib))
+			sampler.beat = func() { beats++ }
+			r := sampler.inventory()
+			if r.Error != nil || len(r.Problems) > 0 || len(r.Devices) != 8 || beats < 8 {
+				t.Fatalf("got %+v and %d beats, want 8 devices, at least as many beats, and no complaint", r, beats)
 			}
 			uuids := map[string]bool{}
 			for i, d := range r.Devices {
@@ -40,6 +44,7 @@ func TestInventoryDescribesEachMachine(t *testing.T) {
 				want := device.Device{
 					UUID: mock.UUID, Index: i, Model: mock.Config.Name, MinorNumber: mock.Minor,
 					MemoryBytes: mock.MemoryInfo.Total, PCIAddress: "0000:00:00.0",
+					NUMANode: device.UnknownIndex, ComputeCapability: c.capability,
 				}
 				if !reflect.DeepEqual(d.Device, want) || d.Sick != "" || !strings.Contains(d.Model, c.model) {
 					t.Errorf("device %d is %+v, want %+v", i, d, want)
@@ -53,12 +58,20 @@ func TestInventoryDescribesEachMachine(t *testing.T) {
 	}
 }
 
+// testSampler returns a sampler that finds nothing of this machine.
+func testSampler(t *testing.T, lib nvml.Interface) *sampler {
+	t.Helper()
+	s := newSampler(lib, func() {}, func(gpu) {})
+	s.paths = paths{pciDevices: t.TempDir(), migMinors: filepath.Join(t.TempDir(), "mig-minors")}
+	return s
+}
+
 // sampleOne returns what becomes of device 2 when it is changed by spoil after a
 // first, good inventory.
 func sampleOne(t *testing.T, spoil func(*server.Server, *server.Device)) device.Facts {
 	t.Helper()
-	lib := withProcesses(dgxa100.New())
-	s := newSampler(lib, func() {})
+	lib := complete(dgxa100.New())
+	s := testSampler(t, lib)
 	before := s.inventory()
 	spoil(lib, lib.Devices[2].(*server.Device))
 	r := s.inventory()
@@ -124,10 +137,10 @@ func TestInventoryOfADeviceThat(t *testing.T) {
 			t.Errorf("sick as %q, want how to reset it", got.Sick)
 		}
 	})
-	t.Run("IsInMIGModeIsNotHandedOut", func(t *testing.T) {
+	t.Run("IsInMIGModeWithoutInstancesSaysWhatToDo", func(t *testing.T) {
 		got := sampleOne(t, func(_ *server.Server, d *server.Device) { d.MigMode = nvml.DEVICE_MIG_ENABLE })
-		if !strings.Contains(got.Sick, "MIG") {
-			t.Errorf("sick as %q, want the reason", got.Sick)
+		if !strings.Contains(got.Sick, "nvidia-smi mig -cgi") {
+			t.Errorf("sick as %q, want what to do", got.Sick)
 		}
 	})
 	t.Run("HasNoMIGOrListsIsWell", func(t *testing.T) {
@@ -144,19 +157,19 @@ func TestInventoryOfADeviceThat(t *testing.T) {
 }
 
 func TestInventoryWritesPCIAddressesAsTheKernelDoes(t *testing.T) {
-	lib := withProcesses(dgxa100.New())
+	lib := complete(dgxa100.New())
 	lib.Devices[1].(*server.Device).GetPciInfoFunc = func() (nvml.PciInfo, nvml.Return) {
 		return nvml.PciInfo{Domain: 0x1, Bus: 0xca, Device: 0x1f}, nvml.SUCCESS
 	}
-	if got := newSampler(lib, func() {}).inventory().Devices[1].PCIAddress; got != "0001:ca:1f.0" {
+	if got := testSampler(t, lib).inventory().Devices[1].PCIAddress; got != "0001:ca:1f.0" {
 		t.Errorf("got %s, want 0001:ca:1f.0", got)
 	}
 }
 
 func TestInventoryNamesADeviceThatWasNeverKnownAsAProblem(t *testing.T) {
-	lib := withProcesses(dgxa100.New())
+	lib := complete(dgxa100.New())
 	lib.Devices[5].(*server.Device).GetUUIDFunc = func() (string, nvml.Return) { return "", nvml.ERROR_UNKNOWN }
-	r := newSampler(lib, func() {}).inventory()
+	r := testSampler(t, lib).inventory()
 	if len(r.Devices) != 7 || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "device 5") {
 		t.Errorf("%d devices and problems %q, want 7 and one of device 5", len(r.Devices), r.Problems)
 	}
@@ -166,9 +179,9 @@ func TestInventoryNamesADeviceThatWasNeverKnownAsAProblem(t *testing.T) {
 }
 
 func TestInventoryOfNoDevicesIsEmptyAndNotNothing(t *testing.T) {
-	lib := withProcesses(dgxa100.New())
+	lib := complete(dgxa100.New())
 	lib.DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.SUCCESS }
-	if r := newSampler(lib, func() {}).inventory(); r.Devices == nil || len(r.Devices) != 0 || r.Error != nil {
+	if r := testSampler(t, lib).inventory(); r.Devices == nil || len(r.Devices) != 0 || r.Error != nil {
 		t.Errorf("got %+v, want an empty inventory", r)
 	}
 }

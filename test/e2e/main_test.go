@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gpuqd/daemon/config"
+	"gpuqd/daemon/job"
 	"gpuqd/test/cluster"
 )
 
@@ -63,6 +64,7 @@ func suite(t *testing.T, kind string) {
 		{"DeviceIsHeldByOneAttemptAtATime", testExclusiveDevices},
 		{"JobRunsWhereItsConstraintsAreMet", testConstraints},
 		{"DeviceIsSharedByWhatFitsIntoIt", testSharing},
+		{"OverUserOfASharedDeviceIsEndedAlone", testOverUse},
 		{"ExpiredJobNeverStarts", testExpires},
 		{"UnusableMessagesAreRecordedAsDeadLetters", testDeadLetters},
 		{"SameKeyAtOnceIsOneJobAndOneRun", testSameKey},
@@ -72,6 +74,12 @@ func suite(t *testing.T, kind string) {
 		{"HeldJobWaitsUntilItIsReleased", testHold},
 		{"DrainedHostKeepsThatAndGivesItsJobsAway", testDrainHost},
 		{"DrainedDeviceAloneIsCleared", testDrainDevice},
+		{"SickDeviceIsShownByNameAndTakesNoWork", testDeviceSick},
+		{"ProcessOnADeviceIsShownWhileItLives", testDeviceProcess},
+		{"LostDeviceIsSickUntilItIsBack", testDeviceLost},
+		{"SilentDriverEndsNoJob", testDriverSilent},
+		{"DriverThatIsGoneEndsNoJob", testDriverGone},
+		{"FaultsAreRefusedWithAWayOut", testDeviceFaultRefused},
 		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
 		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
 		{"StoppedDaemonLeavesItsJobsRunning", testGracefulStop},
@@ -146,6 +154,7 @@ func startCluster(t *testing.T, kind string) *env {
 		Configure: func(worker string, cfg *config.Config) {
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
 			configureLarge(worker, cfg)
+			cfg.Device.Silence = job.Duration(deviceSilence)
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
 	})

@@ -98,15 +98,16 @@ func within(path, prefix string) bool {
 var allowed = map[string][]string{
 	"daemon/job":             {},
 	"daemon/health":          {},
+	"daemon/fault":           {"daemon/job"},
 	"daemon/version":         {},
 	"daemon/runner/proctree": {},
 	"daemon/journald":        {},
 	"daemon/power":           {},
 
-	"daemon/config":         {"daemon/job"},
+	"daemon/config":         {"daemon/fault", "daemon/job"},
 	"daemon/broker":         {"daemon/health", "daemon/job"},
 	"daemon/dedup":          {"daemon/health", "daemon/job"},
-	"daemon/device":         {"daemon/job"},
+	"daemon/device":         {"daemon/fault", "daemon/job"},
 	"daemon/ledger":         {"daemon/health", "daemon/job"},
 	"daemon/placement":      {"daemon/job"},
 	"daemon/ledger/mongodb": {"daemon/health", "daemon/job", "daemon/ledger"},
@@ -115,20 +116,20 @@ var allowed = map[string][]string{
 	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
 	"daemon/account":        {"daemon/runner"},
 
-	"daemon/control": {"daemon/broker", "daemon/config", "daemon/job"},
+	"daemon/control": {"daemon/broker", "daemon/config", "daemon/fault", "daemon/job"},
 	"daemon/agent": {
-		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/health", "daemon/job",
+		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/fault", "daemon/health", "daemon/job",
 		"daemon/journald", "daemon/ledger", "daemon/placement", "daemon/runner",
 	},
 
 	"daemon/journald/handler": {"daemon/journald"},
 	"daemon/nvml":             {"daemon/device"},
 	"daemon/shim":             {"daemon/job", "daemon/journald", "daemon/runner", "daemon/runner/proctree"},
-	"ctl":                     {"daemon/config", "daemon/control", "daemon/job", "daemon/version"},
+	"ctl":                     {"daemon/config", "daemon/control", "daemon/fault", "daemon/job", "daemon/version"},
 	"daemon": {
 		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device",
 		"daemon/job", "daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb",
-		"daemon/ledger/sqlite", "daemon/power", "daemon/runner", "daemon/runner/systemd", "daemon/version",
+		"daemon/ledger/sqlite", "daemon/power", "daemon/runner", "daemon/runner/proctree", "daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.
@@ -338,7 +339,7 @@ func TestOnlyTheDeviceHelperLinksC(t *testing.T) {
 // TestGpuqctlKnowsTheClientSideOnly: what gpuqctl reaches of the module, through
 // any number of steps.
 func TestGpuqctlKnowsTheClientSideOnly(t *testing.T) {
-	want := []string{"daemon/broker", "daemon/config", "daemon/control", "daemon/health", "daemon/job", "daemon/version"}
+	want := []string{"daemon/broker", "daemon/config", "daemon/control", "daemon/fault", "daemon/health", "daemon/job", "daemon/version"}
 	if got := own(packages(t)["gpuqd/ctl"].Deps); !slices.Equal(got, want) {
 		t.Errorf("gpuqctl is made of %q, want %q", got, want)
 	}

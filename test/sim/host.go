@@ -129,7 +129,7 @@ func (h *host) start() *daemon {
 	d := &daemon{stop: cancel, over: make(chan struct{}), words: make(chan agent.Shutdown, 2*(faultsMax+1))}
 	d.process = h.host.Start("gpuqd", cancel)
 	h.runs++
-	devices := device.New(h.plan.Name, device.Simulated{Host: h.plan.Name, Count: h.plan.Devices, Model: h.plan.Model, MemoryBytes: h.plan.GiB << 30}, nil)
+	devices := device.New(h.plan.Name, &device.Simulated{Host: h.plan.Name, Count: h.plan.Devices, Model: h.plan.Model, MemoryBytes: h.plan.GiB << 30}, nil)
 	books := &books{host: h, process: d.process}
 	options := agent.Options{
 		Config: h.config(), Version: "simulated", Commit: "simulated",

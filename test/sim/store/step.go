@@ -49,7 +49,7 @@ func updateStep(c ledger.Collection, when []ledger.Cond, u ledger.Update) string
 		return "ledger republish"
 	case c == ledger.Jobs && has("kill"):
 		return "ledger flag kill"
-	case c == ledger.Hosts && (has("drain") || has("device_drains")):
+	case c == ledger.Hosts && (has("drain") || has("device_drains") || has("resumes")):
 		return drainStep
 	case c == ledger.Hosts && has("session"):
 		return "ledger open session"
