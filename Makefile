@@ -118,6 +118,21 @@ e2e: deps/hosts ## Boot Debian hosts and test gpuqd on them, as root, 20 minutes
 deps/hosts:
 	@packaging/install-deps.sh hosts
 
+# Needs a GPU, and of the host it runs on nothing but its driver: copy
+# bin/{gpuq-gpu-check,gpuq-gpu-payload,gpuqd-device,gpuqd-shim} there.
+.PHONY: gpu-check
+gpu-check: gpu-check/build ## Try devices, jobs on them and what those leave behind on this machine's NVIDIA GPUs
+	@bin/gpuq-gpu-check
+
+.PHONY: gpu-check/build
+gpu-check/build: bin/gpuqd-device bin/gpuqd-shim bin/gpuq-gpu-payload ## Build what it takes, for another host to run bin/gpuq-gpu-check
+	@CGO_ENABLED=0 $(BUILD) -o bin/gpuq-gpu-check ./test/gpucheck/gpuq-gpu-check
+
+bin/gpuq-gpu-payload: test/gpucheck/payload/payload.c
+	@echo "build $@"
+	@mkdir -p $(@D)
+	@$(CC) -O2 -Wall -Wextra -Werror -o $@ $< -ldl
+
 .PHONY: test/planted
 test/planted: ## Plant each known mistake in the agent, and see that the simulation catches it
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -tags planted -run TestPlantedBugsAreCaught ./test/sim

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gpuqd/daemon/broker"
+	"gpuqd/daemon/config"
 	"gpuqd/daemon/job"
 	"gpuqd/daemon/journald"
 	"gpuqd/daemon/ledger"
@@ -173,7 +174,10 @@ func (r *run) launch(ctx context.Context) bool {
 
 // begin journals the attempt, with the account that it runs as.
 func (r *run) begin(ctx context.Context) (Attempt, error) {
-	in := r.intent()
+	in, err := r.intent()
+	if err != nil {
+		return nil, err
+	}
 	if r.a.accounts != nil {
 		who := r.job.Submitter
 		if job.IsRehearsalPool(r.job.Spec.Pool) {
@@ -339,8 +343,9 @@ func (r *run) protect(ctx context.Context) {
 	r.end(ctx, panicVerdict(cause))
 }
 
-// intent is what the attempt's shim gets to know.
-func (r *run) intent() runner.Intent {
+// intent is what the attempt's shim gets to know. It returns an error where a
+// device could not be used.
+func (r *run) intent() (runner.Intent, error) {
 	spec, cfg := r.job.Spec, r.a.live()
 	grace := spec.Grace.Std()
 	if grace == 0 {
@@ -350,18 +355,31 @@ func (r *run) intent() runner.Intent {
 	if cfg.Runner.JournalOutput {
 		journal = journald.Socket
 	}
+	nodes, err := r.a.devices.Nodes(r.devices, cfg.Runner.DeviceNodes)
+	if err != nil {
+		return runner.Intent{}, err
+	}
 	return runner.Intent{
 		JobID: r.job.ID, Attempt: r.number, Fence: r.hold.Fence, ClaimID: r.hold.ClaimID,
 		Session: r.job.Owner.Session, Host: r.a.host, Submitter: r.job.Submitter, Queue: r.job.Queue,
 		Command: spec.Command, Env: spec.Env, Dir: spec.Workdir, Workdir: r.a.workdir(r.job.ID),
 		Devices: r.devices, GPUMemoryBytes: spec.Share(),
-		DeviceNodes: r.a.devices.Nodes(r.devices, cfg.Runner.DeviceNodes),
+		DeviceNodes: nodes,
+		NUMA:        numaOf(cfg.Runner.NUMA, r.a.devices.NUMANodes(r.devices)),
 		Limits:      runner.Limits{MemoryBytesMax: spec.MemoryMax, TasksMax: spec.TasksMax, CPUWeight: spec.CPUWeight},
 		TimeLimit:   spec.TimeLimit.Std(), Grace: grace,
 		LeaseLoss: cfg.Lease.OnLoss, FreezeMax: cfg.Lease.FreezeMax.Std(), LogBytesMax: cfg.Runner.LogBytesMax,
 		DeadlineFile: r.a.runner.DeadlinePath(r.job.Owner.Session),
 		ClaimedAt:    r.a.clock.Now(), Spec: journalled(r.job), JournalSocket: journal,
+	}, nil
+}
+
+// numaOf returns how a command is bound to its devices' nodes; nil where it is not.
+func numaOf(setting string, nodes []int) *runner.NUMA {
+	if setting == config.NUMAOff || len(nodes) == 0 {
+		return nil
 	}
+	return &runner.NUMA{Nodes: nodes, Strict: setting == config.NUMABind}
 }
 
 // dropWorkdir removes the job's own directory if the job left nothing in it.

@@ -156,9 +156,9 @@ func TestIntentHasTheShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := newRun(b.Agent, j, []string{uuid}).intent()
-	if in.GPUMemoryBytes != 12<<30+5 {
-		t.Errorf("the shim is told %d bytes", in.GPUMemoryBytes)
+	in, err := newRun(b.Agent, j, []string{uuid}).intent()
+	if err != nil || in.GPUMemoryBytes != 12<<30+5 {
+		t.Fatalf("the shim is told %d bytes, %v", in.GPUMemoryBytes, err)
 	}
 	if err := b.adopt(runFor(t, b.leaseBench), adoptable{in: in}); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,9 @@ const (
 	StarterAuto    = "auto"
 	StarterSystemd = "systemd"
 	StarterProcess = "process"
+	NUMABind       = "bind"
+	NUMAPrefer     = "prefer"
+	NUMAOff        = "off"
 	LogAuto        = "auto"
 	LogJournal     = "journal"
 	LogText        = "text"
@@ -140,6 +143,7 @@ type Runner struct {
 	KeepLogsBytes int64        `toml:"keep_logs_bytes"` // of all attempts together; the oldest go first
 	JournalOutput bool         `toml:"journal_output"`  // also to journald, where the host has one
 
+	NUMA        string   `toml:"numa"`         // NUMABind, NUMAPrefer or NUMAOff: of commands to their devices' nodes
 	DeviceNodes []string `toml:"device_nodes"` // device files that every job may open; patterns of filepath.Match
 
 	// Whom jobs run as, where the starter is systemd.

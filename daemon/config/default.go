@@ -79,6 +79,7 @@ func Default() Config {
 			KeepLogs:      hours(14 * 24),
 			KeepLogsBytes: 20 << 30,
 			JournalOutput: true,
+			NUMA:          NUMAPrefer,
 			DeviceNodes:   []string{},
 			Accounts:      map[string]string{},
 		},

@@ -16,6 +16,7 @@ var live = []string{
 	"runner.keep_logs",
 	"runner.keep_logs_bytes",
 	"runner.log_bytes_max",
+	"runner.numa",
 }
 
 // IsLive reports whether a reload applies the key.

@@ -195,6 +195,7 @@ func (d Device) check(v *checker) {
 
 func (r Runner) check(v *checker) {
 	v.oneOf("runner.starter", r.Starter, StarterAuto, StarterSystemd, StarterProcess)
+	v.oneOf("runner.numa", r.NUMA, NUMABind, NUMAPrefer, NUMAOff)
 	r.checkNodes(v)
 	r.checkAccounts(v)
 	v.path("runner.shim", r.Shim, false)

@@ -121,6 +121,7 @@ func TestValidateRefuses(t *testing.T) {
 			c.Device.Kind, c.Device.SimulatedCount, c.Device.SimulatedNodes = DeviceSim, 1, []string{"/dev/a", "/dev/b"}
 		}},
 		{"device.simulated_nodes: it is set, but device.kind is \"nvml\"", func(c *Config) { c.Device.SimulatedNodes = []string{"/dev/a"} }},
+		{"runner.numa: \"local\" is none of", func(c *Config) { c.Runner.NUMA = "local" }},
 		{"runner.device_nodes: \"fuse\" is no absolute path", func(c *Config) { c.Runner.DeviceNodes = []string{"fuse"} }},
 		{"runner.device_nodes: \"/dev/[\" is no pattern", func(c *Config) { c.Runner.DeviceNodes = []string{"/dev/["} }},
 		{"runner.accounts: \"a b\" is no name", func(c *Config) { c.Runner.Accounts = map[string]string{"a b": "x"} }},

@@ -147,6 +147,7 @@ func (m *Manager) Adopt(id job.ID, number int, uuids []string, share uint64) err
 		}
 		m.grant(e, Holder{id, number, share})
 		m.recall(e, Holder{id, number, share})
+		m.alarm(e) // a source may have nothing new to say for long
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -205,4 +206,44 @@ func TestHostBreakerTakesMoreThanOneDevice(t *testing.T) {
 			t.Errorf("%s: opened %t, want %t", words, opened, want)
 		}
 	}
+}
+
+func TestBreakersOfAManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{BreakerFast: 30 * time.Second}, "a", "b")
+		run := func(id job.ID, uuid, kind string, class job.Class) {
+			t.Helper()
+			b.grant(id, 1, uuid)
+			b.Release(id, 1)
+			b.report()
+			b.Ended(Ending{JobID: id, Attempt: 1, Devices: []string{uuid}, Kind: kind, Class: class, Lasted: time.Second})
+			b.Release(id, 1)
+		}
+		run("j0", "b", "other", "")
+		run("j1", "a", "x", job.ClassUser)
+		run("j2", "a", "y", job.ClassUser)
+		run("j3", "a", "x", job.ClassUser)
+		b.want("a", Sick, "j1, j2, j3", "gpuqctl resume gpu7/0")
+		b.want("b", Free)
+		if got := b.Tally(); got.DeviceBreakers != 1 || got.HostBreakers != 0 {
+			t.Errorf("counted %+v", got)
+		}
+		time.Sleep(breakerFirst)
+		b.want("a", Free)
+		b.grant("probe", 1, "a")
+		b.Release("probe", 1)
+		b.report()
+		b.want("a", Checking, "probe")
+		b.Ended(Ending{JobID: "probe", Attempt: 1, Devices: []string{"a"}, Kind: "x", Class: job.ClassKilled, Lasted: time.Second})
+		b.want("a", Free)
+		run("j4", "a", "x", job.ClassUser)
+		b.want("a", Sick, "j2, j3, j4")
+		run("j5", "b", "z", job.ClassUser) // the host's: failures on a second device
+		b.want("b", Sick, "the devices of this host", "gpuqctl resume gpu7 ends it")
+		if !b.Resume("", "ada") {
+			t.Error("nothing was resumed")
+		}
+		b.want("a", Free)
+		b.want("b", Free)
+	})
 }

@@ -15,6 +15,7 @@ type cordon struct{ reason, who string }
 type entry struct {
 	facts   Facts
 	sampled time.Time // when the inventory came that facts are of
+	missing string    // which of its device files is missing, and what to do; "" for none
 	holders []Holder  // in the order in which they came; one alone where it has the whole device
 	left    time.Time // when its last holder released it; zero before the first
 	cordon  *cordon

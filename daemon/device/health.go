@@ -62,6 +62,8 @@ func (e *entry) ailment(w weather) string {
 		return lostReason
 	case e.facts.Sick != "":
 		return e.facts.Sick
+	case e.missing != "":
+		return e.missing
 	case len(e.quarantines) > 0:
 		return e.quarantined(w.place)
 	case e.facts.Recovery != "":

@@ -25,6 +25,8 @@ type Manager struct {
 	ready     chan struct{} // closed by the first report
 	changed   chan struct{} // capacity 1: a signal that nobody has read yet covers the next
 	alarms    chan Alarm
+	// isDevice tells whether a device file is there; tests say so themselves.
+	isDevice func(path string) bool
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
@@ -78,6 +80,7 @@ func NewWith(host string, source Source, o Options) *Manager {
 		ready:     make(chan struct{}),
 		changed:   make(chan struct{}, 1),
 		alarms:    make(chan Alarm, alarmsMax),
+		isDevice:  isDevice,
 		entries:   map[string]*entry{},
 		windows:   map[attemptKey]*window{},
 		good:      goodRuns{},

@@ -69,7 +69,8 @@ func (m *Manager) judgeShares(used map[attemptKey]uint64) (again bool) {
 	for _, e := range m.entries {
 		for _, h := range e.holders {
 			key := attemptKey{h.JobID, h.Attempt}
-			if h.MemoryBytes == 0 || used[key] <= h.MemoryBytes {
+			use := used[key] + used[attemptKey{h.JobID, 0}] // of some only the job is known
+			if h.MemoryBytes == 0 || use <= h.MemoryBytes {
 				continue
 			}
 			m.over[key] = true
@@ -77,7 +78,7 @@ func (m *Manager) judgeShares(used map[attemptKey]uint64) (again bool) {
 				again = true
 				continue
 			}
-			m.raise(Alarm{JobID: h.JobID, Attempt: h.Attempt, Kind: AlarmMemory, Detail: overuse(e, h, used[key])})
+			m.raise(Alarm{JobID: h.JobID, Attempt: h.Attempt, Kind: AlarmMemory, Detail: overuse(e, h, use)})
 		}
 	}
 	return again

@@ -277,3 +277,15 @@ func TestWholeDeviceHasNoShare(t *testing.T) {
 		t.Errorf("alarm %+v", a)
 	}
 }
+
+// TestOverUserIsFoundByItsJobAlone: a unit names the job, and not the attempt.
+func TestOverUserIsFoundByItsJobAlone(t *testing.T) {
+	m, one, _, look := overuseBench(t, mute{})
+	m.UseProcesses(fakeProcesses{10: {PID: 10, JobID: one}, 11: {PID: 11, JobID: one, Attempt: 1}})
+	for range 2 {
+		look(6<<10, 7<<10)
+	}
+	if a := alarm(m); a == nil || a.JobID != one || a.Attempt != 1 {
+		t.Errorf("alarm %+v", a)
+	}
+}

@@ -83,6 +83,7 @@ func (m *Manager) learn(r Report, users map[string][]left, now time.Time) {
 			e = m.newEntry(f)
 		}
 		e.facts, e.users, e.sampled, e.lost, e.unheard, e.alarmed = f, users[f.UUID], now, false, "", false
+		e.missing = m.missingNodes(f.Device)
 	}
 }
 

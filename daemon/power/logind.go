@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"gpuqd/daemon/systembus"
 )
 
 // What logind is called on the bus.
@@ -82,11 +84,11 @@ func (l *Logind) say(what string, err error) {
 func (l *Logind) listen(ctx context.Context) error {
 	dial := l.Dial
 	if dial == nil {
-		dial = dialBus
+		dial = systembus.Bus
 	}
 	conn, err := dial(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to the system bus: %w", err)
+		return err
 	}
 	defer conn.Close()
 	signals := make(chan *dbus.Signal, 16) // logind sends two for each shutdown

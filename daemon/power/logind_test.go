@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"gpuqd/daemon/systembus"
 )
 
 const patience = 20 * time.Second
@@ -53,11 +55,7 @@ func bus(t *testing.T) (dial func(context.Context) (*dbus.Conn, error)) {
 		t.Fatalf("the bus said %q: %v", line, err)
 	}
 	return func(ctx context.Context) (*dbus.Conn, error) {
-		conn, err := authenticated(dbus.Dial(address, dbus.WithContext(ctx)))
-		if err != nil {
-			return nil, err
-		}
-		return conn, conn.Hello()
+		return systembus.BusAt(ctx, address)
 	}
 }
 

@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/godbus/dbus/v5"
-)
 
-// systemdSocket is systemd's own: root can ask there until the very end, when the
-// message bus may have been stopped already.
-const systemdSocket = "unix:path=/run/systemd/private"
+	"gpuqd/daemon/systembus"
+)
 
 // askWithin bounds the question to systemd: it has much to do then.
 const askWithin = 2 * time.Second
@@ -23,10 +19,12 @@ const askWithin = 2 * time.Second
 func Stopping(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	conn, err := dialSystemd(ctx)
+	// systemd itself can be asked until the very end, when the message bus may have
+	// been stopped already.
+	conn, err := systembus.Systemd(ctx)
 	if err != nil {
 		var busErr error
-		if conn, busErr = dialBus(ctx); busErr != nil {
+		if conn, busErr = systembus.Bus(ctx); busErr != nil {
 			return false, fmt.Errorf("ask systemd whether the system stops: %w", errors.Join(err, busErr))
 		}
 	}
@@ -38,33 +36,4 @@ func Stopping(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("ask systemd whether the system stops: %w", err)
 	}
 	return state.Value() == "stopping", nil
-}
-
-// dialSystemd connects to systemd itself. There is no bus there to say hello to.
-func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
-	conn, err := dbus.Dial(systemdSocket, dbus.WithContext(ctx))
-	return authenticated(conn, err)
-}
-
-// dialBus connects to the system's message bus.
-func dialBus(ctx context.Context) (*dbus.Conn, error) {
-	conn, err := authenticated(dbus.SystemBusPrivate(dbus.WithContext(ctx)))
-	if err != nil {
-		return nil, err
-	}
-	if err := conn.Hello(); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
-}
-
-// authenticated names the user by number: a look-up of the name needs libc.
-func authenticated(conn *dbus.Conn, err error) (*dbus.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
 }

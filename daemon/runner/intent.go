@@ -62,6 +62,8 @@ type Intent struct {
 	// Account is whom the command runs as; nil is the user of the shim.
 	Account *Account `json:"account,omitempty"`
 	Limits  Limits   `json:"limits,omitzero"`
+	// NUMA is where on the host the command belongs; nil is anywhere.
+	NUMA *NUMA `json:"numa,omitempty"`
 
 	TimeLimit   time.Duration `json:"time_limit_ns"` // of running, not frozen, time; 0 is none
 	Grace       time.Duration `json:"grace_ns"`      // from SIGTERM to SIGKILL; 0 is DefaultGrace, negative none
@@ -141,5 +143,5 @@ func (in *Intent) validate() error {
 			return fmt.Errorf("path %q is not absolute", path)
 		}
 	}
-	return nil
+	return in.NUMA.validate()
 }

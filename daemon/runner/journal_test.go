@@ -58,6 +58,7 @@ func TestJournal(t *testing.T) {
 		in := intent()
 		in.Env, in.Devices, in.TimeLimit = map[string]string{"A": "ä\n"}, []string{"GPU-1"}, time.Hour
 		in.ClaimedAt = time.Now().UTC().Round(0)
+		in.NUMA = &runner.NUMA{Nodes: []int{1, 3}, Strict: true} // an older shim may pass it over
 		_, err := j.Begin(in)
 		must(t, err)
 		must(t, j.Close())
@@ -68,7 +69,8 @@ func TestJournal(t *testing.T) {
 		}
 		got := list[0].Intent()
 		if got.Env["A"] != "ä\n" || got.Devices[0] != "GPU-1" || got.TimeLimit != time.Hour || string(got.Spec) != `{"a":1}` ||
-			!got.ClaimedAt.Equal(in.ClaimedAt) || got.Schema != runner.SchemaLeast || got.LeaseLoss != runner.LeaseFreeze {
+			!got.ClaimedAt.Equal(in.ClaimedAt) || got.Schema != runner.SchemaLeast || got.LeaseLoss != runner.LeaseFreeze ||
+			got.NUMA == nil || len(got.NUMA.Nodes) != 2 || !got.NUMA.Strict {
 			t.Errorf("got %+v", got)
 		}
 		for name, there := range map[string]func() bool{
@@ -138,6 +140,9 @@ func TestBeginRefusesWhatNoShimCanRun(t *testing.T) {
 		"empty variable":    func(in *runner.Intent) { in.Env = map[string]string{"": "c"} },
 		"relative dir":      func(in *runner.Intent) { in.Dir = "work" },
 		"unknown LeaseLoss": func(in *runner.Intent) { in.LeaseLoss = "pause" },
+		"bound to no node":  func(in *runner.Intent) { in.NUMA = &runner.NUMA{} },
+		"node below 0":      func(in *runner.Intent) { in.NUMA = &runner.NUMA{Nodes: []int{0, -1}} },
+		"node out of range": func(in *runner.Intent) { in.NUMA = &runner.NUMA{Nodes: []int{runner.NUMANodesMax}} },
 		"spec is no JSON":   func(in *runner.Intent) { in.Spec = []byte("{") },
 	} {
 		in := intent()

@@ -230,3 +230,49 @@ func TestProcessStarterRefusesAMissingShim(t *testing.T) {
 		t.Errorf("got %v; want what to do", err)
 	}
 }
+
+// TestCommandRunsOnTheCPUsOfItsNode: on a machine whose node 0 has one CPU of those
+// that there are, by a mount that the shim alone sees.
+func TestCommandRunsOnTheCPUsOfItsNode(t *testing.T) {
+	var mine unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &mine); err != nil {
+		t.Fatal(err)
+	}
+	if mine.Count() < 2 {
+		t.Skip("this test may use one CPU only: a binding to it would not show")
+	}
+	last := 0
+	for cpu := range 1024 {
+		if mine.IsSet(cpu) {
+			last = cpu
+		}
+	}
+	dir := t.TempDir()
+	node := filepath.Join(dir, "nodes", "node0")
+	wrapper := filepath.Join(dir, "shim")
+	script := "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind " + filepath.Dir(node) + " /sys/devices/system/node && exec \"$0\" \"$@\"' " + shim + " \"$@\"\n"
+	if err := errors.Join(os.MkdirAll(node, 0o755), os.WriteFile(filepath.Join(node, "cpulist"), fmt.Appendln(nil, last), 0o600),
+		os.WriteFile(wrapper, []byte(script), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("unshare", "--mount", "mount", "--bind", filepath.Dir(node), "/sys/devices/system/node").CombinedOutput(); err != nil {
+		t.Skipf("a mount of its own cannot be had here: %v: %s", err, out)
+	}
+	b := runnertest.NewBench(t, func(testing.TB) runner.Starter {
+		s, err := runner.NewProcessStarter(wrapper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+	in := b.Intent("sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status; sh -c 'grep ^Cpus_allowed_list: /proc/self/status'")
+	in.NUMA = &runner.NUMA{Nodes: []int{0}}
+	a := b.Start(in)
+	if e := b.Wait(a); e.Code != 0 {
+		t.Fatalf("got %+v", e)
+	}
+	out, err := a.LogTail(1000)
+	if want := fmt.Sprintf("%d\nCpus_allowed_list:\t%[1]d\n", last); err != nil || string(out) != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+}

@@ -36,6 +36,11 @@ func execCommand(dir string) int {
 	if n, err := unix.Read(fdGate, b[:]); n != 1 || err != nil {
 		return statusRefused // discarded, or the shim is gone
 	}
+	if in.NUMA != nil {
+		if err := bind(in.NUMA, nodesDir); err != nil {
+			noteFromSecondStage(a, err) // while this is root, who may write there
+		}
+	}
 	if err := become(in, shim); err != nil {
 		return execFailed(126, err.Error())
 	}

@@ -67,6 +67,7 @@ func newRig(ctx context.Context, o Options, dir string, log *slog.Logger) (*rig,
 		Configure: func(worker string, cfg *config.Config) {
 			cfg.Host.Pools = append(cfg.Host.Pools, worker) // for probes
 			cfg.Host.SlotsWithoutGPU = slotsPer
+			cfg.Device.BreakerFast = 0 // commands fail at random, which is no fault of a device
 			cfg.Log = config.Log{Level: "debug", Format: "json"}
 		},
 	})

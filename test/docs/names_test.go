@@ -20,7 +20,7 @@ import (
 var documented = []string{
 	"daemon/job/job.go", "daemon/job/message.go", "daemon/job/spec.go",
 	"daemon/control/operate.go", "daemon/control/simulate.go", // first: its Drain is the ledger's, less the ID
-	"daemon/ledger/hosts.go", "daemon/ledger/drains.go", "daemon/ledger/records.go",
+	"daemon/ledger/hosts.go", "daemon/ledger/drains.go", "daemon/ledger/resumes.go", "daemon/ledger/records.go",
 	"daemon/control/api.go", "daemon/control/errors.go", "daemon/control/devices.go", "daemon/control/faults.go", "daemon/fault/fault.go",
 }
 

@@ -61,11 +61,7 @@ func testDeviceSick(t *testing.T, e *env) {
 	})
 	t.Run("UserIsToldWhyAJobOfTwoDevicesWaits", func(t *testing.T) {
 		w, g := newWitness(t), newGate(t)
-		for _, other := range e.Workers() {
-			if other != host {
-				e.drain(t, other, control.DrainArgs{Host: other, Reason: "only " + host + " is left", Mode: control.DrainFinish})
-			}
-		}
+		e.only(t, host)
 		id := e.submit(t, append([]string{"--gpus", "2", "--"}, w.script(g.body())...)...)
 		e.why(t, host, id, "waits for 2 free devices", "1 sick: device 1, it smokes")
 		g.open(t)

@@ -117,12 +117,13 @@ func (p pidFile) wait(t *testing.T) (pid int) {
 	return pid
 }
 
-// startOnDevice submits a job of one device that tells its process ID and runs
-// until the gate is opened.
-func (e *env) startOnDevice(t *testing.T, w witness, g gate, args ...string) (j *job.Job, index, pid int) {
+// startOnDevice submits a job of one device that tells its process ID, waits until
+// the gate is opened, and then does what is given.
+func (e *env) startOnDevice(t *testing.T, w witness, g gate, then ...string) (j *job.Job, index, pid int) {
 	t.Helper()
 	p := newPIDFile(t)
-	id := e.submit(t, append(append(args, "--"), w.script(p.body()+"; "+g.body())...)...)
+	body := strings.Join(append([]string{p.body(), g.body()}, then...), "; ")
+	id := e.submit(t, append([]string{"--"}, w.script(body)...)...)
 	w.waitStart(t, id)
 	j, pid = e.waitFor(t, id, job.Running), p.wait(t)
 	reply, err := e.at(t, j.Owner.Host).Devices(t.Context(), control.DevicesArgs{Host: j.Owner.Host})
@@ -136,4 +137,46 @@ func (e *env) startOnDevice(t *testing.T, w witness, g gate, args ...string) (j 
 	}
 	t.Fatalf("%s does not show device %s of job %s", j.Owner.Host, j.Owner.Devices[0], id)
 	return nil, 0, 0
+}
+
+// only drains every worker but one. What it returns ends that, as the end of the
+// test does.
+func (e *env) only(t *testing.T, host string) (resume func()) {
+	t.Helper()
+	var others []string
+	for _, other := range e.Workers() {
+		if other != host {
+			e.drain(t, other, control.DrainArgs{Host: other, Reason: "only " + host + " is left", Mode: control.DrainFinish})
+			others = append(others, other)
+		}
+	}
+	return func() {
+		for _, other := range others {
+			e.resume(t, other, "")
+		}
+	}
+}
+
+// mendAtEnd ends a quarantine or breaker of a worker's devices when the test does.
+func (e *env) mendAtEnd(t *testing.T, host string) {
+	t.Cleanup(func() {
+		for _, device := range []string{"", "0", "1"} {
+			e.resume(t, host, device)
+		}
+	})
+}
+
+// expectRequeued waits until a job's attempt on a device that failed has been ended
+// and the job queued again at no cost, for a reason that its submitter can read.
+func (e *env) expectRequeued(t *testing.T, id job.ID, reason string) {
+	t.Helper()
+	wait.For(t, jobTimeout, func() error {
+		j := e.show(t, id)
+		for _, change := range j.History {
+			if change.Class == job.ClassDevice && change.State == job.Queued && strings.Contains(change.Reason, reason) && j.Failures == 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("job %s has not been queued again over %q: %+v", id, reason, j.History)
+	})
 }

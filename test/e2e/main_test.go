@@ -80,6 +80,13 @@ func suite(t *testing.T, kind string) {
 		{"SilentDriverEndsNoJob", testDriverSilent},
 		{"DriverThatIsGoneEndsNoJob", testDriverGone},
 		{"FaultsAreRefusedWithAWayOut", testDeviceFaultRefused},
+		{"XIDTakesOneDeviceOutAndItsJobElsewhere", testDeviceXID},
+		{"XIDOfTheHostTakesAllItsDevicesOut", testHostXID},
+		{"XIDOfAProgramIsInTheReasonOfItsFailure", testProgramXID},
+		{"DeviceThatFailsEndsWhatRunsOnItOrDoesNot", testDeviceFails},
+		{"DirtyDeviceIsOutUntilItIsClean", testDeviceDirty},
+		{"ForeignProcessIsNamedAndRespected", testForeignProcess},
+		{"JobsThatAllFailAtOnceTakeTheirDeviceOut", testBreaker},
 		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
 		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
 		{"StoppedDaemonLeavesItsJobsRunning", testGracefulStop},
@@ -132,6 +139,12 @@ const startTimeout = 4 * time.Minute
 
 func startCluster(t *testing.T, kind string) *env {
 	t.Helper()
+	return startClusterWith(t, kind, func(*cluster.Options) {})
+}
+
+// startClusterWith starts one whose options change has the last word on.
+func startClusterWith(t *testing.T, kind string, change func(*cluster.Options)) *env {
+	t.Helper()
 	e := &env{kind: kind, metrics: map[string]string{}, scraped: newScraped()}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
@@ -149,15 +162,19 @@ func startCluster(t *testing.T, kind string) *env {
 		}
 		expectNoProcessOf(t, dir)
 	})
-	e.Cluster, err = cluster.New(ctx, cluster.Options{
+	opts := cluster.Options{
 		Dir: dir, BinDir: binDir, Ledger: kind, Simulate: true,
 		Configure: func(worker string, cfg *config.Config) {
+			// Tests fail jobs by the dozen, which is what breakers are for.
+			cfg.Device.BreakerFast = 0
 			cfg.Simulate.Allowed = worker != rehearsalsRefusedAt
-			configureLarge(worker, cfg)
 			cfg.Device.Silence = job.Duration(deviceSilence)
+			configureLarge(worker, cfg)
 			e.metrics[worker] = cfg.Metrics.Listen
 		},
-	})
+	}
+	change(&opts)
+	e.Cluster, err = cluster.New(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

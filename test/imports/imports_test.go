@@ -102,7 +102,7 @@ var allowed = map[string][]string{
 	"daemon/version":         {},
 	"daemon/runner/proctree": {},
 	"daemon/journald":        {},
-	"daemon/power":           {},
+	"daemon/systembus":       {},
 
 	"daemon/config":         {"daemon/fault", "daemon/job"},
 	"daemon/broker":         {"daemon/health", "daemon/job"},
@@ -113,7 +113,8 @@ var allowed = map[string][]string{
 	"daemon/ledger/mongodb": {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/ledger/sqlite":  {"daemon/health", "daemon/job", "daemon/ledger"},
 	"daemon/runner":         {"daemon/job", "daemon/runner/proctree"},
-	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree"},
+	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree", "daemon/systembus"},
+	"daemon/power":          {"daemon/systembus"},
 	"daemon/account":        {"daemon/runner"},
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/fault", "daemon/job"},

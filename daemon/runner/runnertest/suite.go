@@ -26,6 +26,7 @@ func TestStarter(t *testing.T, newStarter func(testing.TB) runner.Starter) {
 		{"Once", onceTests},
 		{"Lease", leaseTests},
 		{"Output", outputTests},
+		{"NUMA", numaTests},
 	} {
 		for name, test := range group.tests {
 			t.Run(group.name+"/"+name, func(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"gpuqd/daemon/systembus"
 )
 
 // bus speaks to systemd. Its connection is made when it is first needed, and made
@@ -22,31 +24,36 @@ import (
 // Of signals it knows nothing: they are lost with a connection. What is waited for
 // is looked for.
 type bus struct {
+	dial     func() (*dbus.Conn, error)
+	callWait time.Duration // bounds one call
+
 	mu     sync.Mutex
-	conn   *dbus.Conn // nil: none, or lost
+	link   *link // nil: none, or given up
 	closed bool
 }
 
-func newBus() *bus { return &bus{} }
+// link is a connection, and how many calls are under way on it.
+type link struct {
+	*dbus.Conn
+	calls int  // bus.mu guards it
+	spent bool // no more calls: it is closed after the last. bus.mu guards it
+}
+
+func newBus() *bus { return &bus{dial: dialSystemd, callWait: callWait} }
 
 const (
 	systemdName = "org.freedesktop.systemd1"
 	systemdPath = dbus.ObjectPath("/org/freedesktop/systemd1")
 	managerCall = systemdName + ".Manager."
-	// systemdSocket is systemd's own socket: root can speak to it while there is
-	// no message bus.
-	systemdSocket = "unix:path=/run/systemd/private"
 )
 
 const (
-	// callWait bounds one call: systemd answers in milliseconds, and for seconds
-	// not at all while it executes itself again.
+	// callWait is for systemd, which answers in milliseconds, and for seconds not at all
+	// while it executes itself again.
 	callWait = 20 * time.Second
 	// busWait bounds the trying while the bus is away.
 	busWait = 15 * time.Second
 	busTick = 50 * time.Millisecond
-	// greetWait bounds the making of a connection, which others wait for too.
-	greetWait = 5 * time.Second
 )
 
 // errSlow: systemd has not answered in time. It may still do what it was asked.
@@ -55,92 +62,68 @@ var errSlow = fmt.Errorf("systemd gives no answer within %s; see whether the hos
 // errUnitExists: systemd has a unit of that name loaded.
 var errUnitExists = errors.New("a unit of that name is there already")
 
-// connection returns the connection, making it where there is none.
-func (b *bus) connection() (*dbus.Conn, error) {
+// take returns the connection for one call, making it where there is none; give
+// takes it back.
+func (b *bus) take() (*link, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil, errors.New("the starter is closed")
 	}
-	if b.conn != nil && b.conn.Connected() {
-		return b.conn, nil
-	}
-	conn, err := connectBus()
-	if err != nil && os.Geteuid() == 0 {
-		var directErr error
-		if conn, directErr = connectDirectly(); directErr != nil {
-			err = errors.Join(err, directErr)
-		} else {
-			err = nil
+	if b.link == nil || !b.link.Connected() {
+		conn, err := b.dial()
+		if err != nil {
+			return nil, err
 		}
+		b.link = &link{Conn: conn}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("connect to systemd: %w", err)
-	}
-	b.conn = conn
-	return conn, nil
+	b.link.calls++
+	return b.link, nil
 }
 
-// greet makes a new connection ready for calls. The library waits without a bound for
-// what the other end says, and one that hangs accepts connections still.
-func greet(conn *dbus.Conn, hello bool, wait time.Duration) (*dbus.Conn, error) {
-	late := time.AfterFunc(wait, func() { _ = conn.Close() }) // ends the waiting
-	// The UID by itself, since a look-up would need libc.
-	err := conn.Auth([]dbus.Auth{dbus.AuthExternal(fmt.Sprint(os.Getuid()))})
-	if err == nil && hello {
-		err = conn.Hello()
-	}
-	if !late.Stop() {
-		err = fmt.Errorf("no greeting within %s; see whether it hangs", wait)
-	}
-	if err != nil {
-		_ = conn.Close() // nothing was asked through it
-		return nil, err
-	}
-	return conn, nil
-}
-
-func connectBus() (*dbus.Conn, error) {
-	conn, err := dbus.SystemBusPrivate()
-	if err == nil {
-		conn, err = greet(conn, true, greetWait)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the system's message bus: %w", err)
-	}
-	return conn, nil
-}
-
-func connectDirectly() (*dbus.Conn, error) {
-	conn, err := dbus.Dial(systemdSocket)
-	if err == nil {
-		conn, err = greet(conn, false, greetWait)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("systemd's own socket: %w", err)
-	}
-	return conn, nil
-}
-
-// drop forgets a connection that is of no more use.
-func (b *bus) drop(conn *dbus.Conn) {
+// give takes a connection back after a call that returned err. One that is lost is
+// closed. So is one that gave no answer in time, but only once the other calls on
+// it have theirs: it may be the bus that hangs, which the next connection goes
+// around, or systemd that is slow, and then their answers come.
+func (b *bus) give(l *link, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.conn == conn {
-		b.conn = nil
+	l.calls--
+	lost := isLost(err)
+	if lost || errors.Is(err, errSlow) {
+		l.spent = true
+		if b.link == l {
+			b.link = nil
+		}
 	}
-	_ = conn.Close() // lost already
+	if lost || l.spent && l.calls == 0 {
+		_ = l.Close() // it may be closed already; nothing is asked through it any more
+	}
+}
+
+// dialSystemd connects to the bus or, where that cannot be, to systemd itself. The
+// connection lasts until it is closed.
+func dialSystemd() (*dbus.Conn, error) {
+	conn, err := systembus.Bus(context.Background())
+	if err == nil || os.Geteuid() != 0 {
+		return conn, err
+	}
+	conn, directErr := systembus.Systemd(context.Background())
+	if directErr != nil {
+		return nil, errors.Join(err, directErr)
+	}
+	return conn, nil
 }
 
 func (b *bus) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	if b.conn == nil {
+	if b.link == nil {
 		return nil
 	}
-	err := b.conn.Close()
-	b.conn = nil
+	err := b.link.Close()
+	b.link = nil
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, dbus.ErrClosed) {
 		return nil
 	}
@@ -152,14 +135,14 @@ func (b *bus) close() error {
 // carried out, and is called again; lost reports that.
 func (b *bus) call(ctx context.Context, path dbus.ObjectPath, method string, into []any, args ...any) (lost bool, err error) {
 	for end := time.Now().Add(busWait); ; {
-		conn, err := b.connection()
+		l, err := b.take()
 		if err == nil {
-			err = callOnce(ctx, conn, path, method, into, args)
+			err = b.callOnce(ctx, l.Conn, path, method, into, args)
+			b.give(l, err)
 			if !isLost(err) {
 				return lost, err
 			}
 			lost = true
-			b.drop(conn)
 		}
 		if ctx.Err() != nil {
 			return lost, context.Cause(ctx)
@@ -173,8 +156,8 @@ func (b *bus) call(ctx context.Context, path dbus.ObjectPath, method string, int
 	}
 }
 
-func callOnce(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, into, args []any) error {
-	bounded, cancel := context.WithTimeout(ctx, callWait)
+func (b *bus) callOnce(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, into, args []any) error {
+	bounded, cancel := context.WithTimeout(ctx, b.callWait)
 	defer cancel()
 	// While systemd is off the bus, as when it executes itself again, the bus would
 	// start it: with a program that only fails, and an error that says no more.

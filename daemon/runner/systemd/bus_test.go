@@ -1,6 +1,10 @@
 package systemd
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -10,35 +14,84 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"gpuqd/daemon/systembus"
 )
 
-// A bus that hangs: its socket takes connections, and nobody says a word.
-func TestSilentBusIsNotWaitedForWithoutEnd(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "bus")
-	listener, err := net.Listen("unix", path)
+// mute is what stands behind a connection to it: it greets, as systemd's own socket
+// does, and then answers nothing.
+func mute(t *testing.T) (dial func() (*dbus.Conn, error)) {
+	t.Helper()
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "bus"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	conn, err := dbus.Dial("unix:path=" + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
+	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
-		_, err := greet(conn, true, 20*time.Millisecond)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err == nil || !strings.Contains(err.Error(), "no greeting") {
-			t.Errorf("got %v", err)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for lines := bufio.NewScanner(conn); lines.Scan(); {
+					switch word := strings.TrimPrefix(lines.Text(), "\x00"); {
+					case strings.HasPrefix(word, "AUTH EXTERNAL"):
+						_, _ = conn.Write([]byte("OK 00000000000000000000000000000000\r\n"))
+					case strings.HasPrefix(word, "AUTH"):
+						_, _ = conn.Write([]byte("REJECTED EXTERNAL\r\n"))
+					case word == "NEGOTIATE_UNIX_FD":
+						_, _ = conn.Write([]byte("AGREE_UNIX_FD\r\n"))
+					case word == "BEGIN":
+						_, _ = io.Copy(io.Discard, conn)
+						return
+					}
+				}
+			}()
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("it waits still")
+	}()
+	return func() (*dbus.Conn, error) {
+		conn, err := dbus.Dial("unix:path=" + listener.Addr().String())
+		if err == nil {
+			err = conn.Auth([]dbus.Auth{dbus.AuthExternal(fmt.Sprint(os.Geteuid()))})
+		}
+		return conn, err
 	}
-	if conn.Connected() {
-		t.Error("the connection was left open")
+}
+
+// A connection that gave no answer in time may lead to a bus that hangs for good.
+// The next call must not find that out again; calls that still wait on it must not be
+// cut off, for it may be systemd that is slow.
+func TestConnectionWithoutAnswerIsNotUsedAgain(t *testing.T) {
+	b := &bus{dial: mute(t), callWait: 20 * time.Millisecond}
+	waiting, err := b.take() // another call, which has its answer still to come
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.call(t.Context(), systemdPath, "org.freedesktop.DBus.Peer.Ping", nil); !errors.Is(err, errSlow) {
+		t.Fatalf("got %v, want errSlow", err)
+	}
+	next, err := b.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next == waiting {
+		t.Error("the next call is made through the connection that does not answer")
+	}
+	if !waiting.Connected() {
+		t.Error("the call that still waits was cut off")
+	}
+	b.give(waiting, nil)
+	if waiting.Connected() {
+		t.Error("the connection is left open when its last call is over")
+	}
+	b.give(next, nil)
+	if !next.Connected() {
+		t.Error("a connection that is well was closed")
+	}
+	if err := b.close(); err != nil || next.Connected() {
+		t.Errorf("close: %v", err)
 	}
 }
 
@@ -70,18 +123,15 @@ func TestSystemdOffTheBusCountsAsLost(t *testing.T) {
 	}()
 	var conn *dbus.Conn
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if conn, err = dbus.Dial("unix:path=" + dir + "/bus"); err == nil {
+		if conn, err = systembus.BusAt(t.Context(), "unix:path="+dir+"/bus"); err == nil {
 			break
 		}
 		if time.Now().After(end) {
 			t.Fatal(err)
 		}
 	}
-	if conn, err = greet(conn, true, 10*time.Second); err != nil {
-		t.Fatal(err)
-	}
 	defer conn.Close()
-	if err := callOnce(t.Context(), conn, systemdPath, "org.freedesktop.DBus.Peer.Ping", nil, nil); !isLost(err) {
+	if err := newBus().callOnce(t.Context(), conn, systemdPath, "org.freedesktop.DBus.Peer.Ping", nil, nil); !isLost(err) {
 		t.Errorf("got %v; it would fail the start of a job", err)
 	}
 }
