@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,18 +113,26 @@ func testOverUse(t *testing.T, e *env) {
 	w, g := newWitness(t), newGate(t)
 	before := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`)
 	e.drain(t, largeAt, control.DrainArgs{Host: largeAt, Device: "1", Reason: "one is enough"})
-	args := []string{"--gpu-model", "large gpu", "--gpu-memory", "70GiB"}
-	greedy, index, pid := e.startOnDevice(t, w, g, args...)
-	modest, same, other := e.startOnDevice(t, w, g, args...)
-	if index != same {
-		t.Fatalf("they are on devices %d and %d", index, same)
+	start := func() (j *job.Job, pid int) {
+		p := newPIDFile(t)
+		id := e.submit(t, append([]string{"--gpu-model", "large gpu", "--gpu-memory", "70GiB", "--"}, w.script(p.body()+"; "+g.body())...)...)
+		w.waitStart(t, id)
+		return e.waitFor(t, id, job.Running), p.wait(t)
+	}
+	greedy, pid := start()
+	modest, other := start()
+	uuid := device.SimulatedUUID(largeAt, 0)
+	for _, j := range []*job.Job{greedy, modest} {
+		if strings.Join(j.Owner.Devices, " ") != uuid {
+			t.Fatalf("job %s is on %+v", j.ID, j.Owner)
+		}
 	}
 	use := func(pid int, gib uint64) {
-		e.fault(t, largeAt, fault.Fault{Kind: fault.Process, Device: strconv.Itoa(index), PID: pid, MemoryBytes: gib << 30})
+		e.fault(t, largeAt, fault.Fault{Kind: fault.Process, Device: "0", PID: pid, MemoryBytes: gib << 30})
 	}
 	use(other, 70)
 	use(pid, 60)
-	e.waitDevice(t, largeAt, index, func(d control.DeviceRow) error {
+	e.waitDevice(t, largeAt, 0, func(d control.DeviceRow) error {
 		if d.State != "busy" || len(d.Processes) != 2 {
 			return fmt.Errorf("it is %s with processes %+v", d.State, d.Processes)
 		}
@@ -151,5 +158,5 @@ func testOverUse(t *testing.T, e *env) {
 	if j := e.waitEnd(t, modest.ID); j.State != job.Succeeded || j.Attempt != 1 {
 		t.Errorf("the other is %s (%s) after attempt %d", j.State, j.Reason, j.Attempt)
 	}
-	e.waitDevice(t, largeAt, index, inState("free", ""))
+	e.waitDevice(t, largeAt, 0, inState("free", ""))
 }
