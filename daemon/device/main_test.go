@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,7 +35,10 @@ func inventory(uuids ...string) Report {
 
 // obliging is a source that answers every look at once with the devices as its
 // manager knows them, as long as it knows anything of them.
-type obliging struct{ m *Manager }
+type obliging struct {
+	m  *Manager
+	mu sync.Mutex // held while it reports: a source reports one at a time
+}
 
 // newObliging returns a manager with such a source.
 func newObliging(o Options) *Manager {
@@ -48,7 +52,21 @@ func (o *obliging) Run(ctx context.Context, _ func(Report)) error {
 	return nil
 }
 
+// report delivers an inventory of its own accord; it answers every look asked for
+// before, as any does.
+func (o *obliging) report(uuids ...string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.m.mu.Lock()
+	r := inventory(uuids...)
+	r.Look = o.m.asked
+	o.m.mu.Unlock()
+	o.m.take(r)
+}
+
 func (o *obliging) Look(n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	r := Report{Version: WireVersion, Devices: []Facts{}, Look: n}
 	o.m.mu.Lock()
 	for _, e := range o.m.sorted() {

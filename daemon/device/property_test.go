@@ -29,8 +29,13 @@ type model struct {
 
 func newModel() model {
 	return model{
-		map[string]attempt{}, map[string]bool{}, map[string]bool{}, map[string]bool{},
-		map[string]bool{}, map[string]bool{}, map[string]bool{},
+		map[string]attempt{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
 	}
 }
 
@@ -254,9 +259,10 @@ func TestRacingAttemptsNeverShareADevice(t *testing.T) {
 	}
 	wg.Go(func() {
 		for range 200 {
-			m.take(inventory("a", "b", "c"))
+			source := m.source.(*obliging)
+			source.report("a", "b", "c")
 			_ = m.Cordon("a", "race", "ada")
-			m.take(inventory(uuids...))
+			source.report(uuids...)
 			_ = m.Uncordon("a")
 			_ = m.Snapshot()
 		}

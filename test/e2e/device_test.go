@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,14 +12,6 @@ import (
 	"gpuqd/daemon/job"
 	"gpuqd/test/wait"
 )
-
-func decodeJSON[T any](t *testing.T, text string) (v T) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatalf("%v in %q", err, text)
-	}
-	return v
-}
 
 // testDeviceSick makes a free device sick. Jobs go elsewhere, and who looks sees
 // which device and why; when it is over it takes work again.

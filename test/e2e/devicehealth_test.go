@@ -3,12 +3,15 @@ package e2e
 import (
 	"fmt"
 	"os/exec"
+	"strings"
 	"testing"
 
+	"gpuqd/daemon/config"
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/device"
 	"gpuqd/daemon/fault"
 	"gpuqd/daemon/job"
+	"gpuqd/test/cluster"
 )
 
 // testDeviceXID lets one device of a host fall off the bus under a job, beside a
@@ -18,6 +21,7 @@ func testDeviceXID(t *testing.T, e *env) {
 	const host = "worker_2"
 	xids := e.metric(t, `gpuqd_device_xids_total{class="device",xid="79"}`)
 	confined := e.metric(t, `gpuqd_device_quarantines_total{reason="xid"}`)
+	alarms := e.metric(t, `gpuqd_device_alarms_total{kind="device"}`)
 	w, g := newWitness(t), newGate(t)
 	resume := e.only(t, host)
 	j, index, _ := e.startOnDevice(t, w, g)
@@ -25,14 +29,17 @@ func testDeviceXID(t *testing.T, e *env) {
 	e.mendAtEnd(t, host)
 	e.fault(t, host, fault.Fault{Kind: fault.XID, Device: fmt.Sprint(index), XID: 79})
 
-	e.expectRequeued(t, j.ID, "XID 79")
-	e.waitDevice(t, host, index, inState("sick", "XID 79"))
+	e.expectRequeued(t, j.ID, fmt.Sprintf("a device failed: device %d: XID 79", index))
+	e.waitDevice(t, host, index, inState("sick", "XID 79 (GPU has fallen off the bus)"))
 	e.waitDevice(t, host, index, inState("sick", fmt.Sprintf("gpuqctl resume %s/%d", host, index)))
 	e.waitDevice(t, host, beside, inState("busy", ""))
 	e.why(t, host, j.ID, fmt.Sprintf("1 sick: device %d, XID 79", index))
 	e.waitMetric(t, `gpuqd_device_xids_total{class="device",xid="79"}`, xids+1)
 	e.waitMetric(t, `gpuqd_device_quarantines_total{reason="xid"}`, confined+1)
 	e.waitMetric(t, `gpuqd_devices{state="sick"}`, 1)
+	if n := e.metric(t, `gpuqd_device_alarms_total{kind="device"}`); n <= alarms {
+		t.Errorf("%v alarms, and %v before", n, alarms)
+	}
 
 	e.takeDown(t, host, e.KillAndKeepDown)
 	e.bringUp(t, host)
@@ -43,14 +50,17 @@ func testDeviceXID(t *testing.T, e *env) {
 		t.Errorf("attempt %d runs on %s", again.Attempt, again.Owner.Host)
 	}
 	g.open(t)
-	if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 2 || end.Failures != 0 {
-		t.Errorf("job is %s (%s) after attempt %d, %d failures", end.State, end.Reason, end.Attempt, end.Failures)
+	if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 2 || end.Failures != 0 || end.Requeues != 1 {
+		t.Errorf("job is %s (%s) after attempt %d, %d failures, %d requeues", end.State, end.Reason, end.Attempt, end.Failures, end.Requeues)
 	}
 	if end := e.waitEnd(t, bystander.ID); end.State != job.Succeeded || end.Attempt != 1 {
 		t.Errorf("the job beside it is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
 	}
-	if reply := e.resume(t, host, fmt.Sprint(index)); !reply.Changed {
-		t.Errorf("resume: %+v", reply)
+	where := fmt.Sprintf("%s/%d", host, index)
+	for _, says := range []string{"takes work again", "was not drained"} {
+		if r := e.ctl(t, "resume", where); r.Code != 0 || !strings.Contains(r.Stdout, says) {
+			t.Errorf("resume: exit code %d, %s%s; want %q", r.Code, r.Stdout, r.Stderr, says)
+		}
 	}
 	e.waitDevice(t, host, index, inState("free", ""))
 	e.expectEvents(t, host+"/"+device.SimulatedUUID(host, index), "resume")
@@ -110,7 +120,7 @@ func testDeviceFails(t *testing.T, e *env) {
 		fault  fault.Fault
 		reason string // the device's
 		told   string // of the job that is ended; "" where it goes on
-		resume bool // ends it; else it is over with the fault
+		resume bool   // ends it; else it is over with the fault
 	}{
 		"UnknownXID":      {fault.Fault{Kind: fault.XID, XID: 998}, "XID 998", "", true},
 		"MemoryErrors":    {fault.Fault{Kind: fault.Uncorrected, Count: 2}, "uncorrectable memory error", "uncorrectable memory error", true},
@@ -187,6 +197,7 @@ func testForeignProcess(t *testing.T, e *env) {
 	t.Cleanup(end)
 	e.fault(t, host, fault.Fault{Kind: fault.Process, Device: "0", PID: cmd.Process.Pid, MemoryBytes: 2 << 30})
 	e.waitDevice(t, host, 0, inState("sick", fmt.Sprintf("in use by process %d (sleep of user ", cmd.Process.Pid)))
+	e.waitDevice(t, host, 0, inState("sick", "the device comes back by itself"))
 	e.waitMetric(t, "gpuqd_device_foreign_processes", 1)
 	w, g := newWitness(t), newGate(t)
 	e.only(t, host)
@@ -211,9 +222,57 @@ func testForeignProcess(t *testing.T, e *env) {
 	}
 }
 
-// testBreaker has jobs of two kinds fail at once, one after the other, on the one
-// device that is left for them.
-func testBreaker(t *testing.T, e *env) {
+// testOverUser has one of two jobs on a device take more memory than it asked for.
+func testOverUser(t *testing.T, e *env) {
+	const host = "worker_2"
+	alarms := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`)
+	w, g := newWitness(t), newGate(t)
+	e.only(t, host)
+	greedy, index, pid := e.startOnPart(t, "4GiB", w, g)
+	modest, beside, other := e.startOnPart(t, "8GiB", w, g)
+	if beside != index {
+		t.Fatalf("they are on devices %d and %d, want one", index, beside)
+	}
+	for _, use := range []fault.Fault{{PID: other, MemoryBytes: 8 << 30}, {PID: pid, MemoryBytes: 6 << 30}} {
+		if d := e.deviceRow(t, host, index); len(d.Holders) != 2 || d.Holders[0].MemoryBytes != 4<<30 || d.Holders[1].JobID != modest.ID {
+			t.Errorf("the device is held by %+v", d.Holders)
+		}
+		use.Kind, use.Device = fault.Process, fmt.Sprint(index)
+		e.fault(t, host, use)
+	}
+	end := e.waitEnd(t, greedy.ID)
+	if end.State != job.Failed || end.Result.Class != job.ClassOOMGPU || end.Failures != 1 {
+		t.Errorf("the one that took more is %s (%s), %+v", end.State, end.Reason, end.Result)
+	}
+	e.why(t, host, greedy.ID, "used 6144 MiB of device", "4096 MiB")
+	if got := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`); got <= alarms {
+		t.Errorf("%v alarms, %v before", got, alarms)
+	}
+	e.waitDevice(t, host, index, func(d control.DeviceRow) error {
+		if d.State != "busy" || len(d.Holders) != 1 || d.JobID != modest.ID || len(d.Processes) != 1 {
+			return fmt.Errorf("the device is %+v", d)
+		}
+		return nil
+	})
+	g.open(t)
+	if end := e.waitEnd(t, modest.ID); end.State != job.Succeeded || end.Attempt != 1 {
+		t.Errorf("the other is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	}
+	e.waitDevice(t, host, index, inState("free", ""))
+}
+
+// TestJobsThatAllFailAtOnceTakeTheirDeviceOut has jobs of two kinds fail, one after
+// the other, on the one device that is left for them. Its cluster is its own: in the
+// others, jobs fail by appointment.
+func TestJobsThatAllFailAtOnceTakeTheirDeviceOut(t *testing.T) {
+	e := startClusterWith(t, config.LedgerSQLite, func(o *cluster.Options) {
+		configure := o.Configure
+		o.Configure = func(worker string, cfg *config.Config) {
+			configure(worker, cfg)
+			cfg.Device.BreakerFast = config.Default().Device.BreakerFast
+		}
+	})
+	e.expectWhole(t)
 	const host = "worker_3"
 	opens := e.metric(t, `gpuqd_device_breaker_opens_total{scope="device"}`)
 	e.only(t, host)

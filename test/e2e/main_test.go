@@ -86,7 +86,7 @@ func suite(t *testing.T, kind string) {
 		{"DeviceThatFailsEndsWhatRunsOnItOrDoesNot", testDeviceFails},
 		{"DirtyDeviceIsOutUntilItIsClean", testDeviceDirty},
 		{"ForeignProcessIsNamedAndRespected", testForeignProcess},
-		{"JobsThatAllFailAtOnceTakeTheirDeviceOut", testBreaker},
+		{"OverUserOfASharedDeviceIsEndedAndTold", testOverUser},
 		{"SetAsideIsShownBegunAnewAndForgotten", testDead},
 		{"SocketsDrainAndKillWithoutBrokers", testDrainWithoutBrokers},
 		{"StoppedDaemonLeavesItsJobsRunning", testGracefulStop},
