@@ -64,6 +64,7 @@ func suite(t *testing.T, kind string) {
 		{"DeviceIsHeldByOneAttemptAtATime", testExclusiveDevices},
 		{"JobRunsWhereItsConstraintsAreMet", testConstraints},
 		{"DeviceIsSharedByWhatFitsIntoIt", testSharing},
+		{"OverUserOfASharedDeviceIsEndedAlone", testOverUse},
 		{"ExpiredJobNeverStarts", testExpires},
 		{"UnusableMessagesAreRecordedAsDeadLetters", testDeadLetters},
 		{"SameKeyAtOnceIsOneJobAndOneRun", testSameKey},
