@@ -140,14 +140,15 @@ func TestDriverHangsForLongerThanTheWatchdogWaits(t *testing.T) {
 	began := time.Now()
 	driver.change(t, func(s *scriptednvml.Script) { s.Calls = []scriptednvml.Call{{Hangs: true}} })
 	h.waitDevices(t, "sick", "has said nothing for 30s; it may hang in the driver")
+	if now := h.helpers(t); now != helper {
+		t.Errorf("gpuqd-device was process %s, and is %q: one that hangs is to be left alone", helper, now)
+	}
 	h.waitStatus(t, "2 devices: 2 sick", "1 job running", "said nothing for 30s")
 	waiting := s.submit(t, h, "--pool", h.role, "--", payload, "--work", "1s")
 	s.expectElsewhere(t, h)
 	hold(t, time.Until(began.Add(watchdogBites)))
 
-	if left := h.output(t, "ls %s/hanging; cat /proc/%s/comm", driverDir, helper); !strings.Contains(left, "gpuqd-device") {
-		t.Errorf("the helper in the driver, process %s, is %q: it was not left alone", helper, left)
-	}
+	h.output(t, "ls %s/hanging", driverDir) // the driver still keeps a call
 	s.waitLines(t, h, running, lines(h.executions(t, running)))
 	h.output(t, "touch %s", stopFile(t))
 	s.expectUninterrupted(t, running)
@@ -161,8 +162,10 @@ func TestDriverHangsForLongerThanTheWatchdogWaits(t *testing.T) {
 	h.waitDevices(t, "free", "")
 	h.waitStatus(t, "2 devices: 2 free", "no job running")
 	h.expectSameDaemon(t, restarts, daemon)
-	if log := h.output(t, "journalctl --no-pager -o cat -u gpuqd _PID=%s --since @%d", daemon, began.Unix()); strings.Contains(log, "signal: killed") {
-		t.Errorf("the helper was killed: %s", log)
+	// After twice that silence it is asked to end. It may do so, or not; nobody kills it.
+	log := h.output(t, "journalctl --no-pager -o cat _PID=%s --since @%d", daemon, began.Unix())
+	if !strings.Contains(log, "device helper is stuck and was asked to end") || strings.Contains(log, "signal:") {
+		t.Errorf("the helper was not asked to end, or was killed: %s", log)
 	}
 }
 
