@@ -149,11 +149,13 @@ func testDeviceFails(t *testing.T, e *env) {
 		counts string // a series that grows by one
 	}{
 		"UnknownXID": {
-			fault.Fault{Kind: fault.XID, XID: 998}, "XID 998", "", true,
+			fault.Fault{Kind: fault.XID, XID: 998},
+			"XID 998", "", true,
 			`gpuqd_device_quarantines_total{reason="xid_unknown"}`,
 		},
 		"MemoryErrors": {
-			fault.Fault{Kind: fault.Uncorrected, Count: 2}, "uncorrectable memory error", "uncorrectable memory error", true,
+			fault.Fault{Kind: fault.Uncorrected, Count: 2},
+			"uncorrectable memory error", "uncorrectable memory error", true,
 			`gpuqd_device_quarantines_total{reason="ecc"}`,
 		},
 		"ResetIsAskedFor": {fault.Fault{Kind: fault.Recovery, Action: "gpu_reset"}, "gpu_reset", "gpu_reset", false, ""},
