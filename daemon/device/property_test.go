@@ -29,8 +29,13 @@ type model struct {
 
 func newModel() model {
 	return model{
-		map[string]attempt{}, map[string]bool{}, map[string]bool{}, map[string]bool{},
-		map[string]bool{}, map[string]bool{}, map[string]bool{},
+		map[string]attempt{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
+		map[string]bool{},
 	}
 }
 
