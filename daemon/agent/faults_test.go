@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/control"
@@ -75,6 +76,7 @@ func TestFaultStrikesTheDeviceAndIsRecorded(t *testing.T) {
 	if d := rows.Devices[0]; d.State != string(device.Free) || d.Faults != nil {
 		t.Errorf("device 0 is %+v", d)
 	}
+	b.clock.pass(time.Second) // events are in the order of their times
 	if _, err := b.SimulateDevice(ctx, operator, faultAt("a", "all", fault.Clear)); err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ type entry struct {
 	state  State // as of the last settle
 	reason string
 	since  time.Time
+	room   uint64 // of its memory that could be granted then
 }
 
 // holder returns the place among the holders of an attempt, -1 where it is none.

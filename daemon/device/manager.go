@@ -163,6 +163,11 @@ func order(a, b Device) int {
 func (m *Manager) settle(e *entry) {
 	w, since := m.weather(), e.since
 	from, changed := e.settle(w)
+	before := e.room
+	c, _ := e.candidate(w)
+	if e.room = c.RoomBytes; e.room > before {
+		m.signal() // of a shared device, which stays busy, too
+	}
 	if !changed {
 		return
 	}

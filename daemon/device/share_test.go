@@ -239,6 +239,29 @@ func TestSecondLookIsAskedForAtOnce(t *testing.T) {
 	}
 }
 
+// TestRoomThatIsFreedIsSignalled: of a shared device, once a look has found that
+// nothing of the attempt is left.
+func TestRoomThatIsFreedIsSignalled(t *testing.T) {
+	source := &askable{}
+	m, one, _, look := overuseBench(t, source)
+	for signalled(m) {
+	}
+	m.Release(one, 1)
+	if c, ok := m.Room("a"); ok || signalled(m) {
+		t.Fatalf("before the look there is %+v", c)
+	}
+	r := sized("a")
+	r.Look = source.asked[len(source.asked)-1]
+	m.take(r)
+	if c, ok := m.Room("a"); !ok || c.RoomBytes != 68<<30 || !signalled(m) {
+		t.Errorf("after the look there is %+v, %t, or it was not signalled", c, ok)
+	}
+	look()
+	if signalled(m) {
+		t.Error("a look that changes nothing is signalled")
+	}
+}
+
 // TestWholeDeviceHasNoShare: who has it alone may use all of it.
 func TestWholeDeviceHasNoShare(t *testing.T) {
 	m, one, two, look := overuseBench(t, mute{})

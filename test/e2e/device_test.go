@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,14 +12,6 @@ import (
 	"gpuqd/daemon/job"
 	"gpuqd/test/wait"
 )
-
-func decodeJSON[T any](t *testing.T, text string) (v T) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatalf("%v in %q", err, text)
-	}
-	return v
-}
 
 // testDeviceSick makes a free device sick. Jobs go elsewhere, and who looks sees
 // which device and why; when it is over it takes work again.
@@ -61,11 +52,7 @@ func testDeviceSick(t *testing.T, e *env) {
 	})
 	t.Run("UserIsToldWhyAJobOfTwoDevicesWaits", func(t *testing.T) {
 		w, g := newWitness(t), newGate(t)
-		for _, other := range e.Workers() {
-			if other != host {
-				e.drain(t, other, control.DrainArgs{Host: other, Reason: "only " + host + " is left", Mode: control.DrainFinish})
-			}
-		}
+		e.only(t, host)
 		id := e.submit(t, append([]string{"--gpus", "2", "--"}, w.script(g.body())...)...)
 		e.why(t, host, id, "waits for 2 free devices", "1 sick: device 1, it smokes")
 		g.open(t)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -57,20 +58,28 @@ func (e *env) otherThan(host string) string {
 }
 
 // deviceRow returns a device as its own worker shows it, whom another one asks.
-func (e *env) deviceRow(t *testing.T, host string, index int) control.DeviceRow {
+func (e *env) deviceRow(t *testing.T, host string, index int) (row control.DeviceRow) {
 	t.Helper()
-	r := e.ctl(t, "--socket", e.Socket(e.otherThan(host)), "devices", fmt.Sprintf("%s/%d", host, index), "--json")
-	rows := decodeJSON[[]control.DeviceRow](t, r.Stdout)
-	if r.Code != 0 || len(rows) != 1 || r.Stderr != "" {
-		t.Fatalf("device %d of %s: exit code %d, %q: %s", index, host, r.Code, r.Stderr, r.Stdout)
-	}
-	return rows[0]
+	e.waitDevice(t, host, index, func(d control.DeviceRow) error {
+		row = d
+		return nil
+	})
+	return row
 }
 
-// waitDevice waits until a device is as a check wants it.
+// waitDevice waits until a device is as a check wants it, by its own worker's word:
+// one that has just started may not be within reach yet.
 func (e *env) waitDevice(t *testing.T, host string, index int, check func(control.DeviceRow) error) {
 	t.Helper()
-	wait.For(t, jobTimeout, func() error { return check(e.deviceRow(t, host, index)) })
+	wait.For(t, jobTimeout, func() error {
+		r := e.ctl(t, "--socket", e.Socket(e.otherThan(host)), "devices", fmt.Sprintf("%s/%d", host, index), "--json")
+		var rows []control.DeviceRow
+		err := json.Unmarshal([]byte(r.Stdout), &rows)
+		if r.Code != 0 || err != nil || len(rows) != 1 || r.Stderr != "" {
+			return fmt.Errorf("device %d of %s: exit code %d, %q, %w: %s", index, host, r.Code, r.Stderr, err, r.Stdout)
+		}
+		return check(rows[0])
+	})
 }
 
 // inState is a check of waitDevice: a state, and a reason that has a text.
@@ -117,12 +126,23 @@ func (p pidFile) wait(t *testing.T) (pid int) {
 	return pid
 }
 
-// startOnDevice submits a job of one device that tells its process ID and runs
-// until the gate is opened.
-func (e *env) startOnDevice(t *testing.T, w witness, g gate, args ...string) (j *job.Job, index, pid int) {
+// startOnDevice submits a job of one device that tells its process ID, waits until
+// the gate is opened, and then does what is given.
+func (e *env) startOnDevice(t *testing.T, w witness, g gate, then ...string) (j *job.Job, index, pid int) {
+	t.Helper()
+	return e.startOnPart(t, "", w, g, then...)
+}
+
+// startOnPart is startOnDevice for a job that asks for a part of a device's memory.
+func (e *env) startOnPart(t *testing.T, memory string, w witness, g gate, then ...string) (j *job.Job, index, pid int) {
 	t.Helper()
 	p := newPIDFile(t)
-	id := e.submit(t, append(append(args, "--"), w.script(p.body()+"; "+g.body())...)...)
+	body := strings.Join(append([]string{p.body(), g.body()}, then...), "; ")
+	args := []string{"--"}
+	if memory != "" {
+		args = []string{"--gpu-memory", memory, "--"}
+	}
+	id := e.submit(t, append(args, w.script(body)...)...)
 	w.waitStart(t, id)
 	j, pid = e.waitFor(t, id, job.Running), p.wait(t)
 	reply, err := e.at(t, j.Owner.Host).Devices(t.Context(), control.DevicesArgs{Host: j.Owner.Host})
@@ -136,4 +156,46 @@ func (e *env) startOnDevice(t *testing.T, w witness, g gate, args ...string) (j 
 	}
 	t.Fatalf("%s does not show device %s of job %s", j.Owner.Host, j.Owner.Devices[0], id)
 	return nil, 0, 0
+}
+
+// only drains every worker but one. What it returns ends that, as the end of the
+// test does.
+func (e *env) only(t *testing.T, host string) (resume func()) {
+	t.Helper()
+	var others []string
+	for _, other := range e.Workers() {
+		if other != host {
+			e.drain(t, other, control.DrainArgs{Host: other, Reason: "only " + host + " is left", Mode: control.DrainFinish})
+			others = append(others, other)
+		}
+	}
+	return func() {
+		for _, other := range others {
+			e.resume(t, other, "")
+		}
+	}
+}
+
+// mendAtEnd ends a quarantine or breaker of a worker's devices when the test does.
+func (e *env) mendAtEnd(t *testing.T, host string) {
+	t.Cleanup(func() {
+		for _, device := range []string{"", "0", "1"} {
+			e.resume(t, host, device)
+		}
+	})
+}
+
+// expectRequeued waits until a job's attempt on a device that failed has been ended
+// and the job queued again at no cost, for a reason that its submitter can read.
+func (e *env) expectRequeued(t *testing.T, id job.ID, reason string) {
+	t.Helper()
+	wait.For(t, jobTimeout, func() error {
+		j := e.show(t, id)
+		for _, change := range j.History {
+			if change.Class == job.ClassDevice && change.State == job.Queued && strings.Contains(change.Reason, reason) && j.Failures == 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("job %s has not been queued again over %q: %+v", id, reason, j.History)
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"gpuqd/daemon/config"
 	"gpuqd/daemon/control"
 	"gpuqd/daemon/device"
+	"gpuqd/daemon/fault"
 	"gpuqd/daemon/job"
 )
 
@@ -104,4 +105,58 @@ func testSharing(t *testing.T, e *env) {
 	if got := string(text); strings.Count(got, "75161927680\n") != 3 || strings.Count(got, "whole\n") != 1 {
 		t.Errorf("the jobs were told %q", got)
 	}
+}
+
+// testOverUse: of two jobs on one device the one that uses more than it asked for is
+// ended, with its figures; the other, and the device, go on.
+func testOverUse(t *testing.T, e *env) {
+	w, g := newWitness(t), newGate(t)
+	before := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`)
+	e.drain(t, largeAt, control.DrainArgs{Host: largeAt, Device: "1", Reason: "one is enough"})
+	start := func() (j *job.Job, pid int) {
+		p := newPIDFile(t)
+		id := e.submit(t, append([]string{"--gpu-model", "large gpu", "--gpu-memory", "70GiB", "--"}, w.script(p.body()+"; "+g.body())...)...)
+		w.waitStart(t, id)
+		return e.waitFor(t, id, job.Running), p.wait(t)
+	}
+	greedy, pid := start()
+	modest, other := start()
+	uuid := device.SimulatedUUID(largeAt, 0)
+	for _, j := range []*job.Job{greedy, modest} {
+		if strings.Join(j.Owner.Devices, " ") != uuid {
+			t.Fatalf("job %s is on %+v", j.ID, j.Owner)
+		}
+	}
+	use := func(pid int, gib uint64) {
+		e.fault(t, largeAt, fault.Fault{Kind: fault.Process, Device: "0", PID: pid, MemoryBytes: gib << 30})
+	}
+	use(other, 70)
+	use(pid, 60)
+	e.waitDevice(t, largeAt, 0, func(d control.DeviceRow) error {
+		if d.State != "busy" || len(d.Processes) != 2 {
+			return fmt.Errorf("it is %s with processes %+v", d.State, d.Processes)
+		}
+		return nil
+	})
+	use(pid, 71)
+	j := e.waitEnd(t, greedy.ID)
+	if j.State != job.Failed || j.Result.Class != job.ClassOOMGPU || j.Failures != 1 {
+		t.Errorf("job is %s (%s), its result %+v", j.State, j.Reason, j.Result)
+	}
+	for _, want := range []string{"it used more GPU memory than its share", "72704 MiB", "71680 MiB", "gpu_memory"} {
+		if !strings.Contains(j.Result.Reason, want) {
+			t.Errorf("reason %q does not say %q", j.Result.Reason, want)
+		}
+	}
+	if got := e.metric(t, `gpuqd_device_alarms_total{kind="memory"}`); got <= before {
+		t.Errorf("%v alarms are counted, before there were %v", got, before)
+	}
+	if j := e.show(t, modest.ID); j.State != job.Running {
+		t.Errorf("the other is %s (%s)", j.State, j.Reason)
+	}
+	g.open(t)
+	if j := e.waitEnd(t, modest.ID); j.State != job.Succeeded || j.Attempt != 1 {
+		t.Errorf("the other is %s (%s) after attempt %d", j.State, j.Reason, j.Attempt)
+	}
+	e.waitDevice(t, largeAt, 0, inState("free", ""))
 }
