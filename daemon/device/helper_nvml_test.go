@@ -2,12 +2,11 @@ package device
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,34 +17,6 @@ import (
 	"gpuqd/test/scriptednvml"
 	"gpuqd/test/wait"
 )
-
-// program builds gpuqd-device once for all tests and returns its content.
-var program = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "gpuqd-device")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "gpuqd-device")
-	if out, err := exec.Command("go", "build", "-o", path, "gpuqd/daemon/nvml").CombinedOutput(); err != nil {
-		return nil, errors.Join(err, errors.New(string(out)))
-	}
-	return os.ReadFile(path)
-})
-
-// realProgram returns the path of gpuqd-device.
-func realProgram(t *testing.T) string {
-	t.Helper()
-	content, err := program()
-	if err != nil {
-		t.Fatalf("build gpuqd-device: %v", err)
-	}
-	path := filepath.Join(t.TempDir(), "gpuqd-device")
-	if err := os.WriteFile(path, content, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // overNVML is a Helper of the real gpuqd-device over a scripted driver.
 type overNVML struct {
@@ -62,7 +33,7 @@ func newOverNVML(t *testing.T) *overNVML {
 	}}
 	o := &overNVML{driver: scriptednvml.New(t, script), log: &logBuffer{}}
 	o.Helper = &Helper{
-		Path: realProgram(t), Library: o.driver.Path, Interval: 20 * time.Millisecond,
+		Path: scriptednvml.BuildHelper(t), Library: o.driver.Path, Interval: 20 * time.Millisecond,
 		Silence: patience, Restart: 5 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(o.log, nil)),
 	}
 	return o
@@ -242,9 +213,12 @@ func TestHelperLook(t *testing.T) {
 			`while read -r word n; do echo '{"version":2,"devices":[],"look":'$n'}'; `+sayHeartbeat+"done\n")
 		r := record(t, s.helper)
 		wait.Until(t, "an inventory", r.look(0))
-		const looks = 100_000 // ten times what a pipe holds
+		const looks = 100_000 // far more lines than a pipe holds
 		for n := range uint64(looks) {
 			s.helper.Look(n + 1)
+			for len(s.helper.looks()) > 0 { // or most would be written as one
+				runtime.Gosched()
+			}
 		}
 		if err := os.WriteFile(filepath.Join(s.dir, "read"), nil, 0o644); err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"gpuqd/test/scriptednvml"
 	"gpuqd/test/wait"
 )
 
@@ -315,7 +316,7 @@ func TestHelperIncludesOnlyItsShare(t *testing.T) {
 // TestRealHelper runs gpuqd-device itself. Where there is no driver it must say
 // so; where there is one, both ways to ask must agree.
 func TestRealHelper(t *testing.T) {
-	path := realProgram(t)
+	path := scriptednvml.BuildHelper(t)
 	out, err := exec.Command(path, "--once").Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != ExitNoDriver) {

@@ -149,21 +149,25 @@ func (w *watch) run(ctx context.Context) {
 			w.note("the driver does not tell of events: %s; trying again", w.lib.ErrorString(ret))
 			said = ret
 		}
-		if !sleep(ctx, pause) {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+			pause = min(2*pause, listenPauseMax)
+		case <-w.came: // settle waits for what becomes of it
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
-		pause = min(2*pause, listenPauseMax)
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -238,6 +242,10 @@ type registered struct {
 // register adds the GPUs that are new to a set. One that has no events is fine, and
 // so is one that is lost.
 func (w *watch) register(set nvml.EventSet, r *registered) nvml.Return {
+	select {
+	case <-w.came: // those are among the ones that follow
+	default:
+	}
 	gpus := w.seen()
 	defer w.offer(gpus)
 	for _, g := range gpus {

@@ -261,18 +261,76 @@ func testOverUser(t *testing.T, e *env) {
 	e.waitDevice(t, host, index, inState("free", ""))
 }
 
-// TestJobsThatAllFailAtOnceTakeTheirDeviceOut has jobs of two kinds fail, one after
-// the other, on the one device that is left for them. Its cluster is its own: in the
-// others, jobs fail by appointment.
-func TestJobsThatAllFailAtOnceTakeTheirDeviceOut(t *testing.T) {
+// TestBreakersAndInstances has a cluster of its own: in the others, jobs fail by
+// appointment, and devices are whole.
+func TestBreakersAndInstances(t *testing.T) {
 	e := startClusterWith(t, config.LedgerSQLite, func(o *cluster.Options) {
 		configure := o.Configure
 		o.Configure = func(worker string, cfg *config.Config) {
 			configure(worker, cfg)
 			cfg.Device.BreakerFast = config.Default().Device.BreakerFast
+			if worker == "worker_1" {
+				cfg.Device.SimulatedMIG = 2
+			}
 		}
 	})
-	e.expectWhole(t)
+	for claim, test := range map[string]func(*testing.T, *env){
+		"JobsThatAllFailAtOnceTakeTheirDeviceOut": testBreaker,
+		"XIDOfAGPUTakesItsInstancesOut":           testInstances,
+	} {
+		if !t.Run(claim, func(t *testing.T) { e.expectWhole(t); test(t, e) }) {
+			e.logTails(t)
+		}
+	}
+}
+
+// testInstances has an error of a GPU that is cut into MIG instances, under a job on
+// one of them.
+func testInstances(t *testing.T, e *env) {
+	const host = "worker_1"
+	w, g := newWitness(t), newGate(t)
+	resume := e.only(t, host)
+	j, index, _ := e.startOnDevice(t, w, g)
+	d := e.deviceRow(t, host, index)
+	if d.MIGProfile != "3g.40gb" || d.MemoryBytes != 40<<30 || !strings.HasPrefix(d.UUID, device.SimulatedMIGPrefix) ||
+		d.ParentUUID != device.SimulatedUUID(host, index/2) {
+		t.Errorf("instance %d is %+v", index, d)
+	}
+	first := index - index%2
+	t.Cleanup(func() {
+		for i := range 2 {
+			e.resume(t, host, fmt.Sprint(first+i))
+		}
+	})
+	e.fault(t, host, fault.Fault{Kind: fault.XID, Device: d.ParentUUID, XID: 79})
+	e.expectRequeued(t, j.ID, "XID 79")
+	for i := range 4 {
+		if i/2 == index/2 {
+			e.waitDevice(t, host, i, inState("sick", "XID 79"))
+		} else if other := e.deviceRow(t, host, i); other.State == "sick" {
+			t.Errorf("instance %d of the other GPU is sick: %s", i, other.Reason)
+		}
+	}
+	again := e.waitFor(t, j.ID, job.Running)
+	if again.Owner.Host != host || again.Attempt != 2 || again.Owner.Devices[0] == d.UUID {
+		t.Errorf("attempt %d runs on %v of %s", again.Attempt, again.Owner.Devices, again.Owner.Host)
+	}
+	resume()
+	g.open(t)
+	if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 2 {
+		t.Errorf("job is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	}
+	for i := range 2 {
+		if reply := e.resume(t, host, fmt.Sprint(first+i)); !reply.Changed {
+			t.Errorf("resume of instance %d: %+v", first+i, reply)
+		}
+		e.waitDevice(t, host, first+i, inState("free", ""))
+	}
+}
+
+// testBreaker has jobs of two kinds fail, one after the other, on the one device that
+// is left for them.
+func testBreaker(t *testing.T, e *env) {
 	const host = "worker_3"
 	opens := e.metric(t, `gpuqd_device_breaker_opens_total{scope="device"}`)
 	e.only(t, host)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -80,11 +79,7 @@ func TestHungDriver(t *testing.T) {
 // driver's. The driver works again before it is stopped.
 func startClusterOver(t *testing.T, driver *scriptednvml.Library) *env {
 	t.Helper()
-	helper := filepath.Join(t.TempDir(), "gpuqd-device")
-	build := exec.Command("go", "build", "-o", helper, "gpuqd/daemon/nvml")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build gpuqd-device: %v\n%s", err, out)
-	}
+	helper := scriptednvml.BuildHelper(t)
 	e := startClusterWith(t, config.LedgerSQLite, func(o *cluster.Options) {
 		o.Workers, o.RabbitNodes = 1, 1
 		configure := o.Configure

@@ -153,6 +153,37 @@ func compiled(flags ...string) ([]byte, error) {
 	return os.ReadFile(out)
 }
 
+// BuildHelper returns the path of gpuqd-device, built from this tree, in a temporary
+// directory of the test.
+func BuildHelper(t testing.TB) string {
+	t.Helper()
+	content, err := helper()
+	if err != nil {
+		t.Fatalf("build gpuqd-device: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "gpuqd-device")
+	if err := os.WriteFile(path, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// helper builds gpuqd-device once for all tests of a program.
+var helper = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "gpuqd-device")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "gpuqd-device")
+	build := exec.Command("go", "build", "-o", path, "gpuqd/daemon/nvml")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if said, err := build.CombinedOutput(); err != nil {
+		return nil, errors.Join(err, errors.New(string(said)))
+	}
+	return os.ReadFile(path)
+})
+
 // Change changes the script. The library heeds it from its next call on, and within
 // milliseconds where a call hangs or waits.
 func (l *Library) Change(t testing.TB, change func(*Script)) {

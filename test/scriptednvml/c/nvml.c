@@ -3,7 +3,8 @@
 // its lines mean.
 //
 // It has the calls that gpuqd-device makes, as nvml.h declares them. With
-// OLD_DRIVER it lacks those that came with later drivers.
+// OLD_DRIVER it lacks those that came with later drivers. It is one file, though a
+// long one: the calls are short and share one script.
 #define _GNU_SOURCE
 #define NVML_NO_UNVERSIONED_FUNC_DEFS 1
 #include <dlfcn.h>
