@@ -256,3 +256,49 @@ func TestResumeReachesItsHostLater(t *testing.T) {
 		t.Errorf("left are %+v", h.Resumes)
 	}
 }
+
+// Jobs of two people that fail at once, one after the other, take the device out;
+// a rehearsal and a kill between them say nothing.
+func TestFastFailuresOpenABreaker(t *testing.T) {
+	b := newOperateBench(t)
+	b.devices = device.NewWith("a", &device.Simulated{Host: "a", Count: 2}, device.Options{BreakerFast: 30 * time.Second})
+	ctx, cancel := context.WithCancel(t.Context())
+	over, devices := make(chan struct{}), b.devices
+	go func() { defer close(over); _ = devices.Run(ctx) }()
+	t.Cleanup(func() { cancel(); b.work.Wait(); <-over })
+	<-devices.Ready()
+	for i, user := range []string{"ada", "bob", "ada"} {
+		if free := b.view().Free; len(free) != 2 {
+			t.Fatalf("after %d failures free are %+v", i, free)
+		}
+		r := b.claimAs(t, user, device.SimulatedUUID("a", 0))
+		e := &ends{exit: make(chan runner.Exit), stops: make(chan runner.Stop, 1)}
+		r.attempt, r.adopted = e, true
+		b.work.Go(func() { r.drive(ctx) })
+		e.exit <- runner.Exit{Class: job.ClassUser, Code: 1, DurationSeconds: 1}
+		if err := b.runs.waitEmpty(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if free := b.view().Free; len(free) != 1 {
+		t.Errorf("free are %+v, want the other device", free)
+	}
+	got, err := b.Resume(t.Context(), operator, control.ResumeArgs{Host: "a", Device: "0"})
+	if err != nil || !got.Changed || len(b.view().Free) != 2 {
+		t.Errorf("resume: %+v, %v", got, err)
+	}
+}
+
+func TestKindOfAJobIsItsSubmitterAndProgram(t *testing.T) {
+	kind := func(user string, command ...string) string {
+		return jobKind(&job.Job{Submitter: user, Spec: job.Spec{Command: command}})
+	}
+	if kind("ada", "python", "train.py", "--lr", "1") != kind("ada", "python", "train.py", "--lr", "2") {
+		t.Error("arguments make another kind")
+	}
+	for _, other := range []string{kind("bob", "python", "train.py"), kind("ada", "python", "test.py"), kind("ada", "python")} {
+		if other == kind("ada", "python", "train.py") {
+			t.Errorf("%q is of the same kind", other)
+		}
+	}
+}

@@ -50,8 +50,15 @@ type weather struct {
 	host    *hostBreaker
 }
 
-// ailment returns why a device must take no work; "" when it is well. What only a
-// person can end comes first.
+// ailment returns why a device must take no work; "" when it is well. What explains
+// most comes first.
+//
+// RemapPending alone is no ailment: the driver keeps programs off a row that waits to
+// be remapped, NVIDIA asks for no more than a reset when one is convenient (XID 63: no
+// action), and the uncorrectable error that mostly comes with it, or the driver's
+// recovery action, puts the device out anyway.
+//
+// Source: NVIDIA GPU Memory Error Management, "Row Remapping"; Xid catalog.
 func (e *entry) ailment(w weather) string {
 	switch {
 	case !e.seen:
@@ -77,13 +84,6 @@ func (e *entry) ailment(w weather) string {
 	}
 	return e.tripped(w)
 }
-
-// RemapPending alone makes no device sick: the driver keeps programs off a row that
-// waits to be remapped, NVIDIA asks for no more than a reset when one is convenient
-// (XID 63: no action), and the uncorrectable error that mostly comes with it, or the
-// driver's recovery action, puts the device out anyway.
-//
-// Source: NVIDIA GPU Memory Error Management, "Row Remapping"; Xid catalog.
 
 const lostReason = "lost: the driver does not report it any more; look at the kernel log, then reset the device or restart the host"
 
