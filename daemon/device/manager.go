@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,9 @@ type Manager struct {
 	alarms    chan Alarm
 	// isDevice tells whether a device file is there; tests say so themselves.
 	isDevice func(path string) bool
+	allowed  []string    // programs whose processes may be on any device, as comm has them
+	asking   asking      // about processes
+	pausing  atomic.Bool // a look is about to be asked for
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
@@ -47,6 +51,8 @@ type Manager struct {
 type Options struct {
 	Logger    *slog.Logger
 	Processes Processes
+	// Allow names programs whose processes may be on any device at any time.
+	Allow []string
 	// Silence is after how long without an inventory a device takes nothing new; 0:
 	// its last one counts for ever.
 	Silence time.Duration
@@ -88,6 +94,9 @@ func NewWith(host string, source Source, o Options) *Manager {
 		spent:     map[State]time.Duration{},
 	}
 	m.looker, _ = source.(Looker)
+	for _, name := range o.Allow {
+		m.allowed = append(m.allowed, comm(name))
+	}
 	m.openFile(o.StateFile, o.BootID)
 	return m
 }
@@ -161,6 +170,7 @@ func order(a, b Device) int {
 // settle brings one device's state up to date after its facts changed, logs the
 // change and signals it. m.mu is held.
 func (m *Manager) settle(e *entry) {
+	m.closeOutlived(e, m.now())
 	w, since := m.weather(), e.since
 	from, changed := e.settle(w)
 	before := e.room
