@@ -176,7 +176,7 @@ func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) 
 
 func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *device.Manager {
 	o := device.Options{
-		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(),
+		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(), Allow: cfg.Device.AllowProcesses,
 		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
 	}
 	if cfg.Device.Kind == config.DeviceNVML {
