@@ -56,7 +56,7 @@ func (e *entry) remaining() (r remains) {
 	}
 	for _, p := range e.users {
 		switch {
-		case p.known && slices.ContainsFunc(gone, p.owner.of):
+		case p.known && slices.ContainsFunc(gone, p.owner.of) && !e.heldByOwner(p.owner):
 			r.ours = append(r.ours, p)
 		case len(e.holders) > 0, p.allowed:
 		case p.hangs:
@@ -80,6 +80,12 @@ func (e *entry) remaining() (r remains) {
 		r.memory = e.used()
 	}
 	return r
+}
+
+// heldByOwner reports whether a process may be of an attempt that holds the device: of
+// some only the job is known, and an earlier attempt of it may have left the device.
+func (e *entry) heldByOwner(o ProcessOwner) bool {
+	return slices.ContainsFunc(e.holders, func(h Holder) bool { return o.of(attemptKey{h.JobID, h.Attempt}) })
 }
 
 // used is the memory in use but for that of processes that may always be there.
@@ -122,7 +128,11 @@ func describe(list []left) string {
 		if p.MemoryUsedBytes > 0 {
 			text += " with " + amount(p.MemoryUsedBytes)
 		}
-		if p.owner.JobID != "" {
+		switch {
+		case p.owner.JobID == "":
+		case p.owner.Attempt == 0:
+			text += fmt.Sprintf(" of job %s", p.owner.JobID)
+		default:
 			text += fmt.Sprintf(" of attempt %d of job %s", p.owner.Attempt, p.owner.JobID)
 		}
 		parts = append(parts, text)

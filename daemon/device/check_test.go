@@ -121,6 +121,25 @@ func TestCheckAfterAnAttempt(t *testing.T) {
 			b.want("a", Sick, "MiB of its memory are in use")
 		})
 	})
+	t.Run("SparesWhatMayBeOfAHolder", func(t *testing.T) {
+		b := newBench(t, Options{}, "a")
+		b.processes.there[5] = ProcessOwner{PID: 5, JobID: "j"} // only the job is known
+		b.set("a", func(f *Facts) { f.Processes = []Process{{5, 1 << 30}} })
+		if err := b.Adopt("j", 2, []string{"a"}, 0); err != nil {
+			t.Fatal(err)
+		}
+		b.Recall("j", 1, []string{"a"})
+		b.report()
+		b.want("a", Busy)
+		if len(b.processes.killed) != 0 {
+			t.Errorf("killed %v", b.processes.killed)
+		}
+		b.Release("j", 2)
+		b.report()
+		if !slices.Equal(b.processes.killed, []int{5}) {
+			t.Errorf("killed %v, want what attempt 2 left", b.processes.killed)
+		}
+	})
 	t.Run("OfASharedDeviceMindsOnlyThoseWhoLeft", func(t *testing.T) {
 		b := newBench(t, Options{}, "a")
 		for _, id := range []job.ID{"j1", "j2"} {
