@@ -180,10 +180,14 @@ func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *d
 		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
 	}
 	if cfg.Device.Kind == config.DeviceNVML {
-		o.Silence = cfg.Device.Silence.Std()
+		o.Silence = staleAfter(cfg.Device)
 	}
 	return device.NewWith(cfg.Host.Name, newSource(cfg, log), o)
 }
+
+// staleAfter is the age at which an inventory is no ground to grant devices. Between two
+// of them heartbeats alone tell that the helper goes on, and it answers for their silence.
+func staleAfter(d config.Device) time.Duration { return d.Silence.Std() + device.DefaultInterval }
 
 func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
