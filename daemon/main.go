@@ -178,6 +178,7 @@ func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *d
 	o := device.Options{
 		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(), Allow: cfg.Device.AllowProcesses,
 		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
+		Closed: cfg.Runner.Starter == config.StarterSystemd, // settled by newStarter
 	}
 	if cfg.Device.Kind == config.DeviceNVML {
 		o.Silence = staleAfter(cfg.Device)

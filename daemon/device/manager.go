@@ -19,6 +19,7 @@ type Manager struct {
 	source    Source
 	looker    Looker    // source, where it can be asked to look; else nil
 	processes Processes // nil: nobody can tell whose a process is
+	closed    bool
 	silence   time.Duration
 	fast      time.Duration
 	log       *slog.Logger
@@ -53,6 +54,9 @@ type Options struct {
 	Processes Processes
 	// Allow names programs whose processes may be on any device at any time.
 	Allow []string
+	// Closed: attempts are held to the device files of Nodes, so that what they need
+	// must be there before they start.
+	Closed bool
 	// Silence is after how long without an inventory a device takes nothing new; 0:
 	// its last one counts for ever.
 	Silence time.Duration
@@ -79,6 +83,7 @@ func NewWith(host string, source Source, o Options) *Manager {
 		host:      host,
 		source:    source,
 		processes: o.Processes,
+		closed:    o.Closed,
 		silence:   o.Silence,
 		fast:      o.BreakerFast,
 		log:       o.Logger,
