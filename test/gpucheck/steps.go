@@ -225,7 +225,7 @@ func (b *bench) lostJob(ctx context.Context, d device.Device) (string, error) {
 	waiting, cancel := context.WithTimeout(ctx, b.Patience)
 	defer cancel()
 	if _, err := r.Wait(waiting); !errors.Is(err, runner.ErrLost) {
-		return "", fmt.Errorf("a job whose shim was killed reads as %w, not as lost", err)
+		return "", fmt.Errorf("a job whose shim was killed is not lost, but ended with: %v", err)
 	}
 	found, err := r.Leftovers()
 	if err != nil || !slices.Contains(found, left) {
