@@ -83,8 +83,9 @@ func (w *watch) see(g gpu) {
 }
 
 // settle waits until all GPUs seen were registered once, or refused: what happens
-// from then on is heard. false means that ctx has ended.
-func (w *watch) settle(ctx context.Context) bool {
+// from then on is heard. Meanwhile empty takes what is heard, for which the watch may
+// wait. false means that ctx has ended.
+func (w *watch) settle(ctx context.Context, empty func()) bool {
 	for {
 		w.mu.Lock()
 		all := w.offered >= len(w.gpus)
@@ -94,6 +95,8 @@ func (w *watch) settle(ctx context.Context) bool {
 		}
 		select {
 		case <-w.tried:
+		case <-w.heard:
+			empty()
 		case <-ctx.Done():
 			return false
 		}

@@ -104,7 +104,7 @@ func (w *watch) seeAll(t *testing.T, d *driver) {
 	for _, dev := range d.Devices {
 		w.see(gpu{handle: dev, uuid: dev.(*server.Device).UUID})
 	}
-	if !w.settle(t.Context()) {
+	if !w.settle(t.Context(), func() {}) {
 		t.Fatal("the devices were not registered")
 	}
 }
@@ -159,6 +159,24 @@ func TestWatchLeavesTheRestToTheDriverWhenFull(t *testing.T) {
 	wait.Until(t, "the last one is heard", func() bool { return len(w.take()) == 1 })
 }
 
+// A storm must not keep a device that comes in it from being settled.
+func TestWatchSettlesThoughItIsFull(t *testing.T) {
+	d := newDriver()
+	w := startWatch(t, d)
+	w.seeAll(t, d)
+	for code := range uint64(heardMax + 1) {
+		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
+	}
+	w.see(gpu{handle: d.device(1), uuid: "GPU-new"})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	heard := 0
+	if !w.settle(ctx, func() { heard += len(w.take()) }) {
+		t.Fatal("it does not settle")
+	}
+	wait.Until(t, "all is heard", func() bool { heard += len(w.take()); return heard == heardMax+1 })
+}
+
 func TestWatchMakesASetThatWentBadAnew(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
@@ -200,7 +218,7 @@ func TestWatchSettlesWithoutEvents(t *testing.T) {
 	w.seeAll(t, d)
 	for _, uuid := range []string{"GPU-new", "GPU-newer", "GPU-newest", "GPU-last"} {
 		w.see(gpu{handle: d.device(0), uuid: uuid})
-		if !w.settle(t.Context()) {
+		if !w.settle(t.Context(), func() {}) {
 			t.Fatal("it does not settle")
 		}
 	}
