@@ -138,13 +138,18 @@ func TestWatchCountsEqualEventsThatWereNotTaken(t *testing.T) {
 	}
 }
 
+// storm is one kind of event more than the watch has room for.
+func (d *driver) storm() {
+	for code := range uint64(heardMax + 1) {
+		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
+	}
+}
+
 func TestWatchLeavesTheRestToTheDriverWhenFull(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
 	w.seeAll(t, d)
-	for code := range uint64(heardMax + 1) {
-		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
-	}
+	d.storm()
 	select { // the last one waits for room, and the driver is not asked meanwhile
 	case d.answers <- answer{ret: nvml.ERROR_TIMEOUT}:
 		t.Error("it asks for more than it has room for")
@@ -164,9 +169,7 @@ func TestWatchSettlesThoughItIsFull(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
 	w.seeAll(t, d)
-	for code := range uint64(heardMax + 1) {
-		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
-	}
+	d.storm()
 	w.see(gpu{handle: d.device(1), uuid: "GPU-new"})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
