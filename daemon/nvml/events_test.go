@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,6 +227,26 @@ func TestWatchSettlesWithoutEvents(t *testing.T) {
 			t.Fatal("it does not settle")
 		}
 	}
+}
+
+// Who relies on XIDs must learn that none will come.
+func TestInventoryComplainsWhileNothingIsHeard(t *testing.T) {
+	d := newDriver()
+	var refuses atomic.Bool
+	refuses.Store(true)
+	create := d.EventSetCreateFunc
+	d.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
+		if refuses.Load() {
+			return nil, nvml.ERROR_NO_PERMISSION
+		}
+		return create()
+	}
+	r := startRun(t, d, options{interval: 5 * time.Millisecond, heartbeat: time.Hour})
+	r.next("the complaint", func(r device.Report) bool {
+		return len(r.Devices) > 0 && slices.ContainsFunc(r.Problems, func(p string) bool { return strings.Contains(p, "XIDs") })
+	})
+	refuses.Store(false)
+	r.next("an inventory without it", func(r device.Report) bool { return len(r.Devices) > 0 && len(r.Problems) == 0 })
 }
 
 func TestWatchOfDevicesWithoutEventsAsksNothing(t *testing.T) {

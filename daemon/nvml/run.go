@@ -51,6 +51,9 @@ func run(ctx context.Context, lib nvml.Interface, in *input, out io.Writer, opts
 			return w.code()
 		}
 		w.writeEvents() // they were heard before
+		if problem := w.watch.problem(); problem != "" {
+			r.Problems = append(r.Problems, problem)
+		}
 		w.write(r)
 		if w.failed || !w.rest(ctx, in, opts) {
 			return w.code()
