@@ -25,6 +25,7 @@ import (
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/ledger/mongodb"
 	"gpuqd/daemon/ledger/sqlite"
+	"gpuqd/daemon/owner"
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/version"
 
@@ -176,7 +177,7 @@ func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) 
 
 func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *device.Manager {
 	o := device.Options{
-		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(), Allow: cfg.Device.AllowProcesses,
+		Logger: log, Processes: owner.Processes{}, BreakerFast: cfg.Device.BreakerFast.Std(), Allow: cfg.Device.AllowProcesses,
 		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
 		Closed: cfg.Runner.Starter == config.StarterSystemd, // settled by newStarter
 	}
