@@ -59,7 +59,9 @@ func (c *hostsCmd) run(ctx context.Context) error {
 		t.add(h.Name, yesNo(h.Live), h.State, renewed(h.RenewedAgeSeconds), strconv.Itoa(h.DevicesTotal), strconv.Itoa(h.DevicesFree),
 			strconv.Itoa(h.DevicesBusy), strconv.Itoa(h.Running), strings.Join(h.Pools, ","), h.Version, sickText(h.Sick), drain)
 		t.style("LIVE", map[bool]style{true: good, false: bad}[h.Live])
-		t.style("SICK", bad)
+		if len(h.Sick) > 0 {
+			t.style("SICK", bad)
+		}
 		t.style("DRAIN", middle)
 	}
 	return c.printTable(t)

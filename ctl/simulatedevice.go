@@ -59,13 +59,25 @@ name. Hosts with real devices refuse. For operators.`,
 	return cmd
 }
 
-// faultHelp lists the faults, a line each.
+// faultHelp lists the faults, a line each, with the flags that each needs.
 func faultHelp() string {
 	var b strings.Builder
 	for _, k := range fault.Kinds {
-		fmt.Fprintf(&b, "  %-16s %s\n", k, k.Does())
+		var needs []string
+		for _, param := range k.Needs() {
+			needs = append(needs, "--"+flagOf(param))
+		}
+		fmt.Fprintf(&b, "  %-15s %-14s %s\n", k, strings.Join(needs, " "), k.Does())
 	}
 	return b.String()
+}
+
+// flagOf is the flag that sets a parameter.
+func flagOf(param string) string {
+	if param == fault.ParamMemory {
+		return "memory"
+	}
+	return param
 }
 
 func (c *simulateDeviceCmd) run(ctx context.Context, args []string) error {
@@ -117,10 +129,8 @@ func (c *simulateDeviceCmd) settle(args []string) error {
 		return usagef("%s: gpuqctl simulate device --help says what each does", problem.Text)
 	case fault.ParamDevice:
 		return usagef("device %q: %s", args[1], problem.Text)
-	case fault.ParamMemory:
-		return usagef("--memory: %s", problem.Text)
 	}
-	return usagef("--%s: %s", problem.Param, problem.Text)
+	return usagef("--%s: %s", flagOf(problem.Param), problem.Text)
 }
 
 // endOf returns the fault that ends one, and nothing else where there is such.

@@ -100,6 +100,12 @@ func TestColours(t *testing.T) {
 			}
 		})
 	}
+	t.Run("NotOfWhatIsNotThere", func(t *testing.T) {
+		d.hosts = []control.HostRow{{Name: "gpu1", Live: true, State: "live", DevicesTotal: 2, DevicesFree: 2}}
+		if out := onTerminal(t, d, 200, nil, "hosts"); strings.Contains(out, escape+"31m") || !strings.Contains(out, "gpu1") {
+			t.Errorf("a host that is well has red in its line: %q", out)
+		}
+	})
 	t.Run("NotInAPipe", func(t *testing.T) {
 		out, err := program(t, d, nil, "list").Output()
 		if err != nil || strings.Contains(string(out), escape) || !strings.Contains(string(out), "released when one of them ends\n") {

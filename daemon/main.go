@@ -25,6 +25,7 @@ import (
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/ledger/mongodb"
 	"gpuqd/daemon/ledger/sqlite"
+	"gpuqd/daemon/owner"
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/version"
 
@@ -176,14 +177,19 @@ func newBroker(cfg config.Config, password string, log *slog.Logger, m *meters) 
 
 func newDevices(cfg config.Config, identity agent.Identity, log *slog.Logger) *device.Manager {
 	o := device.Options{
-		Logger: log, Processes: processes{}, BreakerFast: cfg.Device.BreakerFast.Std(),
+		Logger: log, Processes: owner.Processes{}, BreakerFast: cfg.Device.BreakerFast.Std(), Allow: cfg.Device.AllowProcesses,
 		StateFile: filepath.Join(cfg.Host.StateDir, "devices.json"), BootID: identity.BootID,
+		Closed: cfg.Runner.Starter == config.StarterSystemd, // settled by newStarter
 	}
 	if cfg.Device.Kind == config.DeviceNVML {
-		o.Silence = cfg.Device.Silence.Std()
+		o.Silence = staleAfter(cfg.Device)
 	}
 	return device.NewWith(cfg.Host.Name, newSource(cfg, log), o)
 }
+
+// staleAfter is the age at which an inventory is no ground to grant devices. Between two
+// of them heartbeats alone tell that the helper goes on, and it answers for their silence.
+func staleAfter(d config.Device) time.Duration { return d.Silence.Std() + device.DefaultInterval }
 
 func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {

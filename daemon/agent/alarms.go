@@ -30,10 +30,20 @@ var alarmStops = map[device.AlarmKind]runner.StopReason{
 }
 
 // endAlarmed ends one attempt. An alarm is raised again for as long as its reason
-// lasts, so one whose attempt is gone, or is being ended already, is no news.
+// lasts, so one whose attempt is gone, or is being ended for another reason, is no
+// news; one that is being ended for this one is asked again, should the first request
+// not have come through.
 func (a *Agent) endAlarmed(alarm device.Alarm) {
 	r := a.runs.ofJob(alarm.JobID)
-	if r == nil || r.number != alarm.Attempt || r.committing() || r.wish() != nil {
+	if r == nil || r.number != alarm.Attempt || r.committing() {
+		return
+	}
+	switch wish := r.wish(); {
+	case wish == nil:
+	case wish.Reason == alarmStops[alarm.Kind]:
+		r.stop(*wish)
+		return
+	default:
 		return
 	}
 	a.log.Warn("attempt is ended over its devices", "job_id", alarm.JobID, "attempt", alarm.Attempt, "fence", r.hold.Fence,

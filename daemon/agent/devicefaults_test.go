@@ -124,7 +124,8 @@ func TestApplicationXIDExplainsAFailure(t *testing.T) {
 	}
 }
 
-// An alarm ends the attempt, once, and no other.
+// An alarm ends the attempt, and no other; while it lasts the attempt is asked again, in
+// case the first request has not come through.
 func TestAlarmEndsTheAttempt(t *testing.T) {
 	b := newOperateBench(t)
 	ctx := runFor(t, b.leaseBench)
@@ -135,7 +136,11 @@ func TestAlarmEndsTheAttempt(t *testing.T) {
 	if stop.Reason != runner.StopDevice || !strings.Contains(stop.Detail, "device 0: XID 79") {
 		t.Errorf("stopped with %+v", stop)
 	}
-	b.inject(t, fault.Fault{Kind: fault.XID, Device: "0", XID: 95}) // would block a second stop
+	b.inject(t, fault.Fault{Kind: fault.XID, Device: "0", XID: 95})
+	if again := <-e.stops; again != stop {
+		t.Errorf("then stopped with %+v", again)
+	}
+	e.stops = nil // a stop for anything else would block
 	b.endAlarmed(device.Alarm{JobID: r.hold.JobID, Attempt: r.number, Kind: device.AlarmMemory})
 	b.endAlarmed(device.Alarm{JobID: r.hold.JobID, Attempt: r.number + 1, Kind: device.AlarmDevice})
 	b.endAlarmed(device.Alarm{JobID: "gone", Attempt: 1, Kind: device.AlarmDevice})

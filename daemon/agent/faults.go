@@ -23,7 +23,11 @@ func (a *Agent) SimulateDevice(ctx context.Context, caller control.Caller, args 
 			"only operators may let faults strike devices")
 	}
 	if args.Host != a.host {
-		return passOn[control.SimulateDeviceReply](ctx, a, caller, control.VerbSimulateDevice, args.Host, args)
+		reply, err := passOn[control.SimulateDeviceReply](ctx, a, caller, control.VerbSimulateDevice, args.Host, args)
+		if errors.Is(err, context.DeadlineExceeded) { // the request waits there
+			err = control.Errorf(control.CodeUnknownOutcome, "", "host %s has not answered, and may still do it: %v", args.Host, err)
+		}
+		return reply, err
 	}
 	reply := control.SimulateDeviceReply{Host: a.host, Devices: []string{}}
 	targets, err := a.devices.Targets(args.Fault)
@@ -56,6 +60,7 @@ func (a *Agent) SimulateDevice(ctx context.Context, caller control.Caller, args 
 	}
 	a.log.Warn("fault strikes simulated devices", "host", a.host, "what", why, "who", caller.User)
 	if err := a.devices.Inject(args.Fault); err != nil {
+		a.struck.forget(args.ID)
 		return reply, a.refusedFault(err)
 	}
 	return reply, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,13 @@ func (r *relay) Request(ctx context.Context, _, key string, body []byte, _ map[s
 	caller := *req.Caller
 	caller.Via = control.ViaForwarded
 	return json.Marshal(control.Dispatch(ctx, r.to, caller, req))
+}
+
+// hung is a broker by which the other host takes requests and answers none.
+type hung struct{ *outbox }
+
+func (hung) Request(context.Context, string, string, []byte, map[string]any) ([]byte, error) {
+	return nil, fmt.Errorf("request: %w", context.DeadlineExceeded)
 }
 
 // otherHost answers what its test looks at.
@@ -172,6 +180,13 @@ func TestOtherHostIsAskedForItsDevices(t *testing.T) {
 		reply, err := b.Devices(ctx, ada, control.DevicesArgs{Host: "c"})
 		if err != nil || len(reply.Devices) != 1 || reply.Devices[0].PCIAddress == "" || len(reply.Warnings) > 0 {
 			t.Errorf("%+v, %v", reply, err)
+		}
+	})
+	t.Run("AndMayStillLetItStrikeWhenItDoesNotAnswer", func(t *testing.T) {
+		b.broker = hung{b.box}
+		_, err := b.SimulateDevice(ctx, operator, faultAt("c", "0", fault.Lost))
+		if !errors.Is(err, control.ErrUnknownOutcome) || !strings.Contains(err.Error(), "host c has not answered") {
+			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("UnlessItDoesNotAnswer", func(t *testing.T) {

@@ -123,6 +123,7 @@ type Device struct {
 	Library              string       `toml:"library"`         // path of the NVML library; "" is the driver's own
 	Silence              job.Duration `toml:"silence"`         // devices are sick when the helper says nothing for so long
 	BreakerFast          job.Duration `toml:"breaker_fast"`    // an attempt that fails sooner is a fast failure; 0: there are no breakers
+	AllowProcesses       []string     `toml:"allow_processes"` // programs whose processes may be on any device
 	SimulatedCount       int          `toml:"simulated_count"` // 0 is a host without devices
 	SimulatedModel       string       `toml:"simulated_model"`
 	SimulatedMemoryBytes uint64       `toml:"simulated_memory_bytes"`

@@ -63,6 +63,7 @@ func Default() Config {
 			Helper:               "/usr/lib/gpuqd/gpuqd-device",
 			Silence:              seconds(30),
 			BreakerFast:          seconds(30),
+			AllowProcesses:       []string{},
 			SimulatedModel:       "Simulated GPU",
 			SimulatedMemoryBytes: 80 << 30,
 			SimulatedNodes:       []string{},

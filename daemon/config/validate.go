@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"gpuqd/daemon/job"
@@ -187,9 +188,21 @@ func (d Device) check(v *checker) {
 	v.path("device.library", d.Library, true)
 	v.duration("device.silence", d.Silence, time.Second, 10*time.Minute)
 	v.duration("device.breaker_fast", d.BreakerFast, 0, time.Hour)
+	d.checkAllowed(v)
 	d.checkSimulated(v)
 	if d.Kind == DeviceSim && len(d.Include) > 0 {
 		v.bad("device.include", `it is set, but device.kind is "simulated", which makes devices up: leave it out`)
+	}
+}
+
+// checkAllowed checks names of programs, as the kernel keeps them.
+func (d Device) checkAllowed(v *checker) {
+	v.list("device.allow_processes", d.AllowProcesses, 0, 64)
+	for _, name := range d.AllowProcesses {
+		v.text("device.allow_processes", name, false)
+		if strings.Contains(name, "/") {
+			v.bad("device.allow_processes", "%q has a path: want the program's name alone, such as %q", name, filepath.Base(name))
+		}
 	}
 }
 

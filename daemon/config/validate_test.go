@@ -108,6 +108,8 @@ func TestValidateRefuses(t *testing.T) {
 		{"device.include: it is set, but device.kind is \"simulated\"", func(c *Config) { c.Device.Kind, c.Device.Include = DeviceSim, []string{"GPU-1"} }},
 		{"device.helper:", func(c *Config) { c.Device.Helper = "gpuqd-device" }},
 		{"device.silence:", func(c *Config) { c.Device.Silence = 0 }},
+		{"device.allow_processes: \"/usr/lib/xorg/Xorg\" has a path", func(c *Config) { c.Device.AllowProcesses = []string{"/usr/lib/xorg/Xorg"} }},
+		{"device.allow_processes: it is empty", func(c *Config) { c.Device.AllowProcesses = []string{""} }},
 		{"device.breaker_fast:", func(c *Config) { c.Device.BreakerFast = job.Duration(2 * time.Hour) }},
 		{"device.simulated_count: 65 is not between 0 and 64", func(c *Config) { c.Device.Kind, c.Device.SimulatedCount = DeviceSim, 65 }},
 		{"device.simulated_count: it is set, but device.kind is \"nvml\"", func(c *Config) { c.Device.SimulatedCount = 2 }},

@@ -144,6 +144,10 @@ func (c *Client) round(ctx context.Context, q *question, request []byte) (json.R
 			q.sent = q.sent || res.Error.Code == CodeUnknownOutcome
 			q.failed = append(q.failed, oneLine(way.Name()+": "+res.Error.Message))
 			q.answer = res.Error
+		case res.Error.Code == CodeForbidden && q.answer != nil:
+			// This way alone knows the caller as less than the one whose answer that was,
+			// which took the request on.
+			q.failed = append(q.failed, oneLine(way.Name()+": "+res.Error.Message))
 		default:
 			return nil, res.Error
 		}

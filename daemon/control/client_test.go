@@ -121,6 +121,20 @@ func TestRefusalIsNotTakenToAnotherDaemon(t *testing.T) {
 	}
 }
 
+// The broker knows a person by another name than the socket does, and as no operator.
+func TestRefusalAfterADaemonThatTookTheRequestOnIsNoAnswer(t *testing.T) {
+	first := farEnd(t, answer(string(encode(fail(Errorf(CodeUnknownOutcome, "", "host h has not answered"))))))
+	second := farEnd(t, answer(string(encode(fail(Errorf(CodeForbidden, "", "only operators may"))))))
+	c := clientOf(first, second)
+	c.Patience = time.Millisecond
+	_, err := c.Drain(t.Context(), DrainArgs{Host: "h", Reason: "r"})
+	if e := wantErr(t, err, ErrUnknownOutcome); !strings.Contains(e.Error(), "host h has not answered") || !strings.Contains(e.Error(), "only operators may") {
+		t.Errorf("got %v", e)
+	}
+	_, err = clientOf(second, first).Drain(t.Context(), DrainArgs{Host: "h", Reason: "r"})
+	wantErr(t, err, ErrForbidden)
+}
+
 func TestSubmissionIsRepeatedAsTheSameJob(t *testing.T) {
 	var ids []job.ID
 	h := newRecorder()

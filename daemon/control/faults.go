@@ -42,5 +42,7 @@ func (c *Client) SimulateDevice(ctx context.Context, args SimulateDeviceArgs) (S
 	if args.ID == "" {
 		args.ID = job.NewID()
 	}
-	return askFor[SimulateDeviceReply](ctx, c, change(VerbSimulateDevice, "fault of "+target(args.Host, args.Fault.Device)), args)
+	q := change(VerbSimulateDevice, "fault of "+target(args.Host, args.Fault.Device))
+	q.verify = "gpuqctl events tells of it once it has struck; asked for again, it strikes again"
+	return askFor[SimulateDeviceReply](ctx, c, q, args)
 }

@@ -93,7 +93,7 @@ func exceeds(share, granted, all uint64) string {
 	if share <= all && granted <= all-share {
 		return ""
 	}
-	return fmt.Sprintf("%d of its %d bytes are granted, and %d more were asked for", granted, all, share)
+	return fmt.Sprintf("%s of its %s are granted, and %s more were asked for", amount(granted), amount(all), amount(share))
 }
 
 func (m *Manager) grant(e *entry, to Holder) {
@@ -137,7 +137,7 @@ func (m *Manager) Adopt(id job.ID, number int, uuids []string, share uint64) err
 	for _, uuid := range uuids {
 		e := m.entries[uuid]
 		if e == nil {
-			e = m.newEntry(Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex}})
+			e = m.newEntry(unseen(uuid).facts)
 		}
 		if e.check != nil {
 			e.check.failed = "" // it may have been this attempt's processes that nobody knew
@@ -162,19 +162,37 @@ func (m *Manager) recall(e *entry, h Holder) {
 			w.device = note(w.device, e, q.What)
 		}
 	}
+	if why := e.failing(); why != "" { // it was not, when the attempt got it
+		w.device = note(w.device, e, why)
+	}
 }
 
 // Recall makes an attempt known that has ended while no daemon looked, and holds
-// nothing any more: Faults then has what is known to have happened under it.
+// nothing any more: Faults then has what is known to have happened under it, and its
+// devices are looked at as after a Release, which is to follow.
 func (m *Manager) Recall(id job.ID, number int, uuids []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, uuid := range uuids {
-		if e := m.entries[uuid]; e != nil {
+	who := attemptKey{id, number}
+	m.look(func() (needed bool) {
+		for _, uuid := range uuids {
+			e := m.entries[uuid]
+			if e == nil { // nobody has seen it since the restart; the file may know of it
+				e = unseen(uuid)
+				e.quarantines = m.file.saved[uuid].Quarantines
+				m.recall(e, Holder{JobID: id, Attempt: number})
+				m.looked(who, uuid, "no inventory names "+uuid)
+				continue
+			}
 			m.recall(e, Holder{JobID: id, Attempt: number})
-			m.looked(attemptKey{id, number}, uuid, "")
+			m.lookAfter(e, who)
+			needed = true
 		}
-	}
+		return needed
+	})
+}
+
+// unseen is a device that no inventory has named yet.
+func unseen(uuid string) *entry {
+	return &entry{facts: Facts{Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex}}}
 }
 
 // Release takes every device back from an attempt; one that holds none is fine. A
@@ -204,18 +222,11 @@ func (m *Manager) release(who attemptKey) (needed bool) {
 			m.settle(e)
 			m.spend(e.state, m.now().Sub(e.since))
 			delete(m.entries, e.facts.UUID) // known by the attempt alone
+			m.keep(e)
 			m.looked(who, e.facts.UUID, "no inventory names "+e.facts.UUID)
 			continue
 		}
-		if e.check == nil {
-			e.check = &check{since: m.now()}
-		}
-		e.check.attempts = append(e.check.attempts, who)
-		e.check.look = m.asked
-		if e.unheard != "" {
-			m.looked(who, e.facts.UUID, e.unheard)
-		}
-		m.settle(e)
+		m.lookAfter(e, who)
 		needed = true
 	}
 	if w := m.windows[who]; w != nil {
@@ -223,6 +234,19 @@ func (m *Manager) release(who attemptKey) (needed bool) {
 		w.finish()
 	}
 	return needed
+}
+
+// lookAfter has a device looked at that an attempt has left. m.mu is held.
+func (m *Manager) lookAfter(e *entry, who attemptKey) {
+	if e.check == nil {
+		e.check = &check{}
+	}
+	e.check.attempts = append(e.check.attempts, who)
+	e.check.look, e.check.since = m.asked, m.now()
+	if e.unheard != "" {
+		m.looked(who, e.facts.UUID, e.unheard)
+	}
+	m.settle(e)
 }
 
 // forget drops what is kept of an attempt that is over. m.mu is held.

@@ -15,7 +15,7 @@ const (
 	// breakerKinds is of how many kinds they must have been, unless their one kind
 	// ran well elsewhere meanwhile: one user's broken batch takes no device out.
 	breakerKinds = 2
-	breakerFirst = time.Minute // out for so long at first, and twice as long after each probe that fails
+	breakerFirst = time.Minute // out for so long at first, and twice as long after each probe of another kind that fails
 	breakerMost  = time.Hour
 )
 
@@ -62,7 +62,7 @@ type failure struct {
 // fails there at once. It is a plain value, and its methods are told the time.
 //
 //	closed ──row of fast failures──▶ open ──time──▶ probing: one job ──well──▶ closed
-//	                                  ▲                     └──fails fast──┘ (twice as long)
+//	                                  ▲                     └──fails fast──┘ (twice as long, if that is news)
 type breaker struct {
 	Row   []failure     `json:"row,omitempty"`   // fast failures since the last good run, one a job, the latest last
 	Since time.Time     `json:"since,omitzero"`  // of the first of the row
@@ -70,7 +70,8 @@ type breaker struct {
 	Wait  time.Duration `json:"wait,omitempty"`  // the length of this turn
 	Opens int           `json:"opens,omitempty"` // turns in a row
 
-	probe attemptKey // the one attempt that runs as a probe, until its ending is known
+	probe   attemptKey // the one attempt that runs as a probe, until its ending is known
+	probeAt time.Time  // when it was granted
 }
 
 // rowMax bounds a row: more names help nobody.
@@ -85,8 +86,14 @@ func (b *breaker) probing(now time.Time) bool { return !b.closed() && !b.open(no
 // grant notes that an attempt begins.
 func (b *breaker) grant(who attemptKey, now time.Time) {
 	if b.probing(now) {
-		b.probe = who
+		b.probe, b.probeAt = who, now
 	}
+}
+
+// outlived reports whether a probe runs for longer than a fast failure does. That is
+// word enough: nothing else waits for its end, which may be days away.
+func (b *breaker) outlived(now time.Time, fast time.Duration) bool {
+	return b.probe != (attemptKey{}) && now.Sub(b.probeAt) >= fast
 }
 
 // forget notes that an attempt is gone whose ending nobody told.
@@ -108,6 +115,8 @@ func (b *breaker) end(who attemptKey, kind string, said outcome, now time.Time, 
 		*b = breaker{}
 		return false
 	}
+	// Of a kind that failed before and ran well nowhere meanwhile it is no news.
+	news := !slices.ContainsFunc(b.Row, func(f failure) bool { return f.Kind == kind }) || elsewhere(kind, b.Since)
 	if i := slices.IndexFunc(b.Row, func(f failure) bool { return f.JobID == who.id }); i >= 0 {
 		b.Row = slices.Delete(b.Row, i, i+1)
 	}
@@ -117,8 +126,9 @@ func (b *breaker) end(who attemptKey, kind string, said outcome, now time.Time, 
 	b.Row = append(b.Row, failure{who.id, kind})
 	b.Row = b.Row[max(0, len(b.Row)-rowMax):]
 	switch {
-	case probed:
+	case probed && news:
 		b.Wait = min(2*b.Wait, breakerMost)
+	case probed: // as long again: the rest of one user's broken batch must not close the place for hours
 	case b.closed() && b.trips(elsewhere):
 		b.Wait = breakerFirst
 	default:

@@ -105,7 +105,7 @@ func TestBreakerTriesOneJobAndWaitsLongerEachTime(t *testing.T) {
 		if story(t, b, &now, false, "a9?") != 0 || !b.probing(now) || b.probe != (attemptKey{}) {
 			t.Fatalf("turn %d: a probe that says nothing decides, or stays", i)
 		}
-		if story(t, b, &now, false, "a9!") != 1 {
+		if story(t, b, &now, false, string(rune('c'+i))+"9!") != 1 { // of another kind each time
 			t.Fatalf("turn %d: a probe that fails does not open it", i)
 		}
 	}
@@ -113,6 +113,62 @@ func TestBreakerTriesOneJobAndWaitsLongerEachTime(t *testing.T) {
 	if story(t, b, &now, false, "a9"); !b.closed() || len(b.Row) != 0 {
 		t.Error("a probe that runs well does not close it")
 	}
+}
+
+// One user's broken batch, of which one job after the other is tried, does not keep the
+// place closed for hours; where its kind runs well elsewhere it does.
+func TestBreakerLearnsNothingFromMoreOfTheSame(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		b, now := &breaker{}, time.Unix(1000, 0)
+		story(t, b, &now, false, "b1! a1! a2!")
+		for i := range 5 {
+			now = b.Until
+			if story(t, b, &now, elsewhere, fmt.Sprintf("a%d!", i+3)) != 1 {
+				t.Fatal("a probe that fails does not open it")
+			}
+		}
+		want := breakerFirst
+		if elsewhere {
+			want <<= 5
+		}
+		if b.Wait != want {
+			t.Errorf("elsewhere %t: out for %s, want %s", elsewhere, b.Wait, want)
+		}
+	}
+}
+
+// A probe that goes on running is answer enough: the rest of the host, and of a shared
+// device, does not wait for its end.
+func TestProbeThatRunsOnClosesTheBreakers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{BreakerFast: 30 * time.Second}, "a", "b")
+		fail := func(id job.ID, uuid, kind string) {
+			b.grant(id, 1, uuid)
+			b.Release(id, 1)
+			b.report()
+			b.Ended(Ending{JobID: id, Attempt: 1, Devices: []string{uuid}, Kind: kind, Class: job.ClassUser, Lasted: time.Second})
+			b.Release(id, 1)
+		}
+		fail("j1", "a", "x")
+		fail("j2", "a", "y")
+		fail("j3", "b", "x")
+		b.want("b", Sick, "the devices of this host")
+		time.Sleep(breakerFirst)
+		if err := b.Acquire("probe", 1, []string{"a"}, 1<<30); err != nil {
+			t.Fatal(err)
+		}
+		b.want("b", Sick, "attempt 1 of job probe is the one that is tried")
+		time.Sleep(30*time.Second - 1)
+		b.want("b", Sick)
+		time.Sleep(time.Nanosecond)
+		b.want("b", Free)
+		if err := b.Acquire("beside", 1, []string{"a"}, 1<<30); err != nil {
+			t.Error(err)
+		}
+		b.Release("probe", 1)
+		b.Ended(Ending{JobID: "probe", Attempt: 1, Devices: []string{"a"}, Kind: "x", Class: job.ClassKilled, Lasted: time.Minute})
+		b.want("b", Free)
+	})
 }
 
 // What was started before it opened is no probe, and closes it where it runs well.

@@ -79,9 +79,26 @@ func (m *Manager) Ended(end Ending) {
 	m.settleAll()
 }
 
+// closeOutlived closes the breakers of a device and of the host whose probe has run
+// for long enough. m.mu is held.
+func (m *Manager) closeOutlived(e *entry, now time.Time) {
+	if m.fast <= 0 {
+		return
+	}
+	if e.breaker.outlived(now, m.fast) {
+		e.breaker, m.file.dirty = breaker{}, true
+		m.log.Info("breaker of a device closed: what was tried runs", "device_uuid", e.facts.UUID)
+	}
+	if m.breaker.outlived(now, m.fast) {
+		m.breaker, m.file.dirty = hostBreaker{}, true
+		m.log.Info("breaker of the host closed: what was tried runs")
+	}
+}
+
 // Resume ends a device's quarantine and breaker; of "", the host: its breaker, those
 // of its devices, and the quarantines that concern the whole host. What was in
-// quarantine has to pass a clean look before its next attempt. It reports whether
+// quarantine has to pass a clean look before its next attempt. The memory that keeps a
+// named device from being clean is taken for what it uses when idle. It reports whether
 // there was anything to end.
 func (m *Manager) Resume(uuid, who string) (ended bool) {
 	defer m.save()
@@ -92,6 +109,11 @@ func (m *Manager) Resume(uuid, who string) (ended bool) {
 		for _, e := range m.sorted() {
 			if uuid == "" || uuid == e.facts.UUID {
 				ended = m.resume(e, uuid == "", who) || ended
+			}
+		}
+		for _, saved := range slices.Sorted(maps.Keys(m.file.saved)) {
+			if uuid == "" || uuid == saved {
+				ended = m.resumeSaved(saved, uuid == "", who) || ended
 			}
 		}
 		m.settleAll()
@@ -146,6 +168,11 @@ func (m *Manager) resume(e *entry, wholeHost bool, who string) (ended bool) {
 			e.check.look, e.check.since, e.check.failed = m.asked, m.now(), ""
 		}
 	}
+	if c := e.check; !wholeHost && c != nil && c.failed != "" && e.remaining().memory > 0 {
+		used := e.used()
+		e.idle, ended = &used, true
+		c.look, c.since, c.failed = m.asked, m.now(), ""
+	}
 	if !e.breaker.closed() {
 		e.breaker, ended = breaker{}, true
 	}
@@ -153,5 +180,15 @@ func (m *Manager) resume(e *entry, wholeHost bool, who string) (ended bool) {
 		m.file.dirty = true
 		m.log.Info("device resumed", "device_uuid", e.facts.UUID, "who", who)
 	}
+	return ended
+}
+
+// resumeSaved is resume for a device that no inventory has named since the restart.
+// m.mu is held.
+func (m *Manager) resumeSaved(uuid string, wholeHost bool, who string) (ended bool) {
+	e := unseen(uuid)
+	m.remember(e)
+	ended = m.resume(e, wholeHost, who)
+	m.keep(e)
 	return ended
 }

@@ -78,7 +78,7 @@ func TestCheckAfterAnAttempt(t *testing.T) {
 			b.want("a", Checking)
 			time.Sleep(cleanMost)
 			b.report()
-			b.want("a", Sick, "process 5 (python3 of user ada) with 1073741824 bytes of attempt 1 of job j", "does not end")
+			b.want("a", Sick, "process 5 (python3 of user ada) with 1.0 GiB of attempt 1 of job j", "does not end")
 			b.want("b", Free)
 			b.set("a", func(f *Facts) { f.Processes = nil })
 			b.report()
@@ -95,7 +95,7 @@ func TestCheckAfterAnAttempt(t *testing.T) {
 		b.want("a", Busy)
 		b.Release("j", 1)
 		b.report()
-		b.want("a", Sick, "process 7 (Xorg of user eve) with 1048576 bytes", "process 8 (python3 of user bob) of attempt 1 of job j2")
+		b.want("a", Sick, "process 7 (Xorg of user eve) with 1 MiB", "device.allow_processes")
 		if len(b.processes.killed) != 0 || b.Foreign() != 2 {
 			t.Errorf("killed %v, %d foreign", b.processes.killed, b.Foreign())
 		}
@@ -118,8 +118,27 @@ func TestCheckAfterAnAttempt(t *testing.T) {
 			b.want("a", Checking)
 			time.Sleep(cleanMost)
 			b.report()
-			b.want("a", Sick, "bytes of its memory are in use")
+			b.want("a", Sick, "MiB of its memory are in use")
 		})
+	})
+	t.Run("SparesWhatMayBeOfAHolder", func(t *testing.T) {
+		b := newBench(t, Options{}, "a")
+		b.processes.there[5] = ProcessOwner{PID: 5, JobID: "j"} // only the job is known
+		b.set("a", func(f *Facts) { f.Processes = []Process{{5, 1 << 30}} })
+		if err := b.Adopt("j", 2, []string{"a"}, 0); err != nil {
+			t.Fatal(err)
+		}
+		b.Recall("j", 1, []string{"a"})
+		b.report()
+		b.want("a", Busy)
+		if len(b.processes.killed) != 0 {
+			t.Errorf("killed %v", b.processes.killed)
+		}
+		b.Release("j", 2)
+		b.report()
+		if !slices.Equal(b.processes.killed, []int{5}) {
+			t.Errorf("killed %v, want what attempt 2 left", b.processes.killed)
+		}
 	})
 	t.Run("OfASharedDeviceMindsOnlyThoseWhoLeft", func(t *testing.T) {
 		b := newBench(t, Options{}, "a")
@@ -165,15 +184,63 @@ func TestForeignProcessOnAFreeDevice(t *testing.T) {
 	b.set("a", func(f *Facts) { f.Processes = nil })
 	b.report()
 	b.want("a", Free)
+}
 
-	b.processes.there[8] = ProcessOwner{PID: 8, JobID: "j", Attempt: 3}
-	b.set("a", func(f *Facts) { f.Processes = []Process{{8, 1 << 20}} })
-	b.report()
-	b.want("a", Sick)
-	if err := b.Adopt("j", 3, []string{"a"}, 0); err != nil {
-		t.Fatal(err)
-	}
-	b.want("a", Busy)
-	b.report()
-	b.want("a", Busy)
+// What is on a device when it is first seen is as suspect as after an attempt, and an
+// attempt that is found ended has left the device only now, as far as anybody knows.
+func TestDeviceAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{})
+		b.facts["a"] = Facts{Device: Device{UUID: "a", MemoryBytes: 80 << 30}, MemoryUsedBytes: 40 << 30}
+		b.facts["b"] = Facts{Device: Device{UUID: "b", Index: 1, MemoryBytes: 80 << 30}, Processes: []Process{{5, 1 << 30}}}
+		b.processes.there[5] = ProcessOwner{PID: 5, JobID: "j", Attempt: 1}
+		b.report()
+		b.want("a", Checking)
+		b.Recall("j", 1, []string{"b"})
+		b.Release("j", 1)
+		select {
+		case <-b.Settled("j", 1):
+			t.Error("nobody has looked since, and it is settled")
+		default:
+		}
+		b.report()
+		within(t, "an end of the window", b.Settled("j", 1))
+		if !slices.Equal(b.processes.killed, []int{5}) {
+			t.Errorf("killed %v, want what the attempt left", b.processes.killed)
+		}
+		b.set("b", func(f *Facts) { f.Processes = nil })
+		time.Sleep(cleanMost)
+		b.report()
+		b.want("a", Sick, "40.0 GiB of its memory are in use")
+		b.want("b", Free)
+		b.set("a", func(f *Facts) { f.MemoryUsedBytes = 4 << 20 })
+		b.report()
+		b.want("a", Free)
+	})
+}
+
+// A restart finds the devices before the attempts on them: that is no reason for alarm,
+// unless nobody adopts them.
+func TestProcessOfAnAttemptThatNobodyHasFoundYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{}, "a", "b")
+		b.processes.there[8] = ProcessOwner{PID: 8, JobID: "j", Attempt: 3}
+		b.processes.there[9] = ProcessOwner{PID: 9, JobID: "k", Attempt: 1}
+		b.set("a", func(f *Facts) { f.Processes = []Process{{8, 1 << 20}} })
+		b.set("b", func(f *Facts) { f.Processes = []Process{{9, 1 << 20}} })
+		b.report()
+		b.want("a", Checking)
+		b.want("b", Checking)
+		if err := b.Adopt("j", 3, []string{"a"}, 0); err != nil {
+			t.Fatal(err)
+		}
+		b.want("a", Busy)
+		time.Sleep(cleanMost)
+		b.report()
+		b.want("a", Busy)
+		b.want("b", Sick, "process 9", "of attempt 1 of job k", "kill the job")
+		if got := b.Tally(); got.ChecksDirty != 1 || len(b.processes.killed) != 0 {
+			t.Errorf("counted %+v, killed %v", got, b.processes.killed)
+		}
+	})
 }

@@ -8,6 +8,14 @@
 //	                                      ├─Report─▶ Manager ◀── Acquire, Release, Adopt, Cordon
 //	              configuration ▶ Simulated┘              └────▶ Snapshot, Free, Changed
 //
+// Simulated's faults come from the configuration and, by Inject, from operators.
+//
+// A device's state is derived from what is known of it and is never set: what the
+// last inventory said, quarantines (health.go; statefile.go keeps them), the check
+// that nothing of an attempt is left (check.go), the breaker, the cordon and the
+// holders. Looks ask the source for an inventory at once. What has happened to an
+// attempt's devices while it had them is its Faults; what must end it is an Alarm.
+//
 // What the driver says is trusted only as long as it keeps saying it: a source
 // that falls silent makes all its devices sick.
 //

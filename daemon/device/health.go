@@ -85,7 +85,7 @@ func (e *entry) ailment(w weather) string {
 	return e.tripped(w)
 }
 
-const lostReason = "lost: the driver does not report it any more; look at the kernel log, then reset the device or restart the host"
+const lostReason = "lost: the driver does not report it any more; look at the kernel log, then reset the device or restart the host; if it was taken away on purpose, as MIG instances are, restart gpuqd"
 
 // quarantined says why the device is in quarantine, and how that ends.
 func (e *entry) quarantined(place string) string {
@@ -108,7 +108,7 @@ func (d Device) name() string {
 func recoveryReason(action RecoveryAction) string {
 	switch action {
 	case RecoveryReset:
-		return "the driver asks for a reset (gpu_reset): nvidia-smi --gpu-reset, or reboot the host"
+		return "the driver asks for a reset (gpu_reset): nvidia-smi --gpu-reset with gpuqd stopped, or reboot the host"
 	case RecoveryReboot:
 		return "the driver asks for a reboot of the host (node_reboot)"
 	case RecoveryDrainP2P:
@@ -140,6 +140,8 @@ func (e *entry) tripped(w weather) string {
 // waits says what the device waits for before its next attempt; "" for nothing.
 func (e *entry) waits(w weather) string {
 	switch {
+	case e.check != nil && len(e.check.attempts) == 0:
+		return "it is looked at before its next attempt"
 	case e.check != nil:
 		return "it is looked at since its last attempt has left it"
 	case w.fast > 0 && e.breaker.probing(w.now) && e.breaker.probe != (attemptKey{}):
@@ -156,13 +158,29 @@ func (e *entry) fatal() string {
 			return q.What
 		}
 	}
+	return e.failing()
+}
+
+// failing says what keeps the device from going on with anything, as of now; "" where
+// nothing does.
+func (e *entry) failing() string {
 	switch {
 	case e.lost:
 		return "the driver does not report it any more"
+	case e.facts.Lost:
+		return e.facts.Sick
 	case e.facts.Recovery == RecoveryReset, e.facts.Recovery == RecoveryReboot:
 		return recoveryReason(e.facts.Recovery)
 	}
 	return ""
+}
+
+// blame brings what must end attempts on a device into their windows, also of those
+// that have ended by themselves. m.mu is held.
+func (m *Manager) blame(e *entry) {
+	if why := e.fatal(); why != "" {
+		m.windowsOf(e, func(w *window) { w.device = note(w.device, e, why) })
+	}
 }
 
 // confine puts a device into quarantine. It reports whether that is new. m.mu is

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gpuqd/daemon/job"
 )
 
 func TestXIDsByClass(t *testing.T) {
@@ -133,6 +135,37 @@ func TestLostDeviceEndsItsAttempt(t *testing.T) {
 	b.facts["a"] = lost
 	b.report()
 	b.want("a", Free)
+}
+
+// A driver that still names a device and says that it is lost means the same as one
+// that names it no more; so does one that asks for a reset.
+func TestDeviceThatSaysItIsLostFailsItsAttempts(t *testing.T) {
+	for name, change := range map[string]func(*Facts){
+		"Lost":  func(f *Facts) { f.Sick, f.Lost = "open: GPU is lost", true },
+		"Reset": func(f *Facts) { f.Recovery = RecoveryReset },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, Options{}, "a", "b")
+			b.grant("runs", 1, "a")
+			b.grant("over", 1, "b")
+			b.Release("over", 1) // and the driver says so in the look that follows
+			b.set("a", change)
+			b.set("b", change)
+			b.report()
+			if got := b.alarmed(); len(got) != 1 || got[0].JobID != "runs" {
+				t.Errorf("alarms %+v", got)
+			}
+			for _, id := range []job.ID{"runs", "over"} {
+				if f := b.Faults(id, 1); len(f.Device) != 1 {
+					t.Errorf("faults of %s: %+v", id, f)
+				}
+			}
+			b.Recall("found", 1, []string{"a"})
+			if f := b.Faults("found", 1); len(f.Device) != 1 {
+				t.Errorf("faults of one found ended: %+v", f)
+			}
+		})
+	}
 }
 
 // The silence of the helper makes devices sick and ends nothing.

@@ -95,6 +95,7 @@ func (h *Helper) Run(ctx context.Context, deliver func(Report)) error {
 		include:    h.Include,
 		log:        h.Logger,
 		deliver:    deliver,
+		reported:   map[string]bool{},
 		looks:      h.looks(),
 		wanted:     h.highest,
 	}
@@ -140,6 +141,7 @@ type follower struct {
 	ended  string      // how the last child ended; "" since one that runs well
 
 	answered uint64          // the highest look that any inventory answered
+	reported map[string]bool // UUIDs of Include that the driver has reported
 	ours     map[string]bool // UUIDs that events may name: the devices of the last inventory, and their GPUs
 }
 
@@ -252,15 +254,16 @@ func (f *follower) filter(all []Facts) []Facts {
 			}
 		}
 		if len(ours) > before {
+			f.reported[uuid] = true
 			continue
 		}
 		if slices.ContainsFunc(all, func(d Facts) bool { return d.ParentUUID == uuid }) {
 			continue // a GPU whose instances are all named beside it
 		}
-		ours = append(ours, Facts{
-			Device: Device{UUID: uuid, Index: UnknownIndex, MinorNumber: UnknownIndex, NUMANode: UnknownIndex},
-			Sick:   "it is configured as this host's, but the driver does not report it; compare with nvidia-smi -L",
-		})
+		missing := unseen(uuid).facts
+		missing.Sick = "it is configured as this host's, but the driver does not report it; compare with nvidia-smi -L"
+		missing.Lost = f.reported[uuid]
+		ours = append(ours, missing)
 	}
 	return ours
 }

@@ -164,9 +164,21 @@ func TestDeviceThatIsLostIsSickAlone(t *testing.T) {
 	o := newOverNVML(t)
 	m := o.manage(t)
 	eventually(t, m, "GPU-b", Free)
+	if err := m.Acquire("j", 1, []string{"GPU-b"}, 0); err != nil {
+		t.Fatal(err)
+	}
 	o.calls(t, scriptednvml.Call{UUID: "GPU-b", Return: scriptednvml.GPUIsLost})
-	if d := eventually(t, m, "GPU-b", Sick); !strings.Contains(d.Reason, "fallen off the bus") {
+	d := eventually(t, m, "GPU-b", Sick)
+	if !strings.Contains(d.Reason, "fallen off the bus") {
 		t.Errorf("sick as %q", d.Reason)
+	}
+	select {
+	case a := <-m.Alarms():
+		if a.JobID != "j" || !strings.Contains(a.Detail, "fallen off the bus") {
+			t.Errorf("alarm %+v", a)
+		}
+	case <-time.After(patience):
+		t.Error("the attempt on it is not told to end")
 	}
 	if d := m.find("GPU-a"); d.State != Free {
 		t.Errorf("GPU-a is %s (%s), want free", d.State, d.Reason)

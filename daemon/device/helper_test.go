@@ -313,6 +313,26 @@ func TestHelperIncludesOnlyItsShare(t *testing.T) {
 	}
 }
 
+// One that was there is lost when the driver does not report it any more, which ends
+// what runs on it; one that never was is a mistake of the configuration.
+func TestIncludedDeviceThatGoesIsLost(t *testing.T) {
+	f := &follower{include: []string{"GPU-a", "GPU-x"}, reported: map[string]bool{}}
+	for _, c := range []struct {
+		there []Facts
+		lost  [2]bool
+	}{
+		{[]Facts{{Device: Device{UUID: "GPU-a"}}}, [2]bool{false, false}},
+		{nil, [2]bool{true, false}},
+		{nil, [2]bool{true, false}},
+		{[]Facts{{Device: Device{UUID: "GPU-a"}}}, [2]bool{false, false}},
+	} {
+		got := f.filter(c.there)
+		if len(got) != 2 || got[0].Lost != c.lost[0] || got[1].Lost != c.lost[1] || got[1].Sick == "" {
+			t.Errorf("of %+v: %+v", c.there, got)
+		}
+	}
+}
+
 // TestRealHelper runs gpuqd-device itself. Where there is no driver it must say
 // so; where there is one, both ways to ask must agree.
 func TestRealHelper(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type Manager struct {
 	source    Source
 	looker    Looker    // source, where it can be asked to look; else nil
 	processes Processes // nil: nobody can tell whose a process is
+	closed    bool
 	silence   time.Duration
 	fast      time.Duration
 	log       *slog.Logger
@@ -27,6 +29,9 @@ type Manager struct {
 	alarms    chan Alarm
 	// isDevice tells whether a device file is there; tests say so themselves.
 	isDevice func(path string) bool
+	allowed  []string    // programs whose processes may be on any device, as comm has them
+	asking   asking      // about processes
+	pausing  atomic.Bool // a look is about to be asked for
 
 	mu       sync.Mutex // guards what follows
 	entries  map[string]*entry
@@ -47,6 +52,11 @@ type Manager struct {
 type Options struct {
 	Logger    *slog.Logger
 	Processes Processes
+	// Allow names programs whose processes may be on any device at any time.
+	Allow []string
+	// Closed: attempts are held to the device files of Nodes, so that what they need
+	// must be there before they start.
+	Closed bool
 	// Silence is after how long without an inventory a device takes nothing new; 0:
 	// its last one counts for ever.
 	Silence time.Duration
@@ -73,6 +83,7 @@ func NewWith(host string, source Source, o Options) *Manager {
 		host:      host,
 		source:    source,
 		processes: o.Processes,
+		closed:    o.Closed,
 		silence:   o.Silence,
 		fast:      o.BreakerFast,
 		log:       o.Logger,
@@ -88,6 +99,9 @@ func NewWith(host string, source Source, o Options) *Manager {
 		spent:     map[State]time.Duration{},
 	}
 	m.looker, _ = source.(Looker)
+	for _, name := range o.Allow {
+		m.allowed = append(m.allowed, comm(name))
+	}
 	m.openFile(o.StateFile, o.BootID)
 	return m
 }
@@ -161,6 +175,7 @@ func order(a, b Device) int {
 // settle brings one device's state up to date after its facts changed, logs the
 // change and signals it. m.mu is held.
 func (m *Manager) settle(e *entry) {
+	m.closeOutlived(e, m.now())
 	w, since := m.weather(), e.since
 	from, changed := e.settle(w)
 	before := e.room

@@ -12,11 +12,15 @@ import (
 // controlNode is the driver's own device file, without which it serves nobody.
 const controlNode = "/dev/nvidiactl"
 
+// memoryNode is that of unified memory, without which no CUDA program starts. The
+// driver makes it when the first such program runs, where that may make it.
+const memoryNode = "/dev/nvidia-uvm"
+
 // controlNodes are the device files that a process needs beside its GPU's own, if
 // the driver has made them.
 //
 // Source: README of the NVIDIA driver for Linux, "Configuring ... device files".
-var controlNodes = []string{controlNode, "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"}
+var controlNodes = []string{controlNode, memoryNode, "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"}
 
 // Nodes returns the device files of the devices, sorted: what a process must be
 // able to open to use them, and what the patterns (of filepath.Match) name beside
@@ -79,10 +83,13 @@ func (m *Manager) missingNodes(d Device) string {
 		return "the driver does not tell its minor number, so that nobody knows its file /dev/nvidiaN, which a job must be let open; see Minor Number in nvidia-smi -q, and the kernel log"
 	}
 	nodes := slices.DeleteFunc(ownNodes(d), m.isDevice)
+	// Source: nvidia-modprobe(1).
+	if len(nodes) == 0 && m.closed && !m.isDevice(memoryNode) {
+		return fmt.Sprintf("the device file %s is missing, without which no CUDA program starts, and a job may not make it: nvidia-modprobe -c 0 -u does; see to it that it runs at every boot", memoryNode)
+	}
 	if len(nodes) == 0 {
 		return ""
 	}
-	// Source: nvidia-modprobe(1).
 	how := fmt.Sprintf("nvidia-modprobe -c %d makes it, and nvidia-persistenced at every boot", d.MinorNumber)
 	if !strings.HasPrefix(nodes[0], "/dev/nvidia-caps/") {
 		return fmt.Sprintf("its device file %s is missing: %s", nodes[0], how)

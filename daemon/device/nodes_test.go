@@ -91,3 +91,25 @@ func TestDeviceWithoutItsFileIsSickAndStartsNothing(t *testing.T) {
 		}
 	}
 }
+
+// Where a job opens only what it was given, it cannot make the file of unified
+// memory, as the first CUDA program after a boot does elsewhere.
+func TestDeviceWithoutUnifiedMemoryIsSickWhereJobsAreHeldToTheirFiles(t *testing.T) {
+	there := map[string]bool{"/dev/nvidiactl": true, "/dev/nvidia0": true}
+	for _, closed := range []bool{false, true} {
+		m := NewWith("h", nil, Options{Closed: closed})
+		m.isDevice = func(path string) bool { return there[path] }
+		look := func() Status {
+			m.take(Report{Version: WireVersion, Devices: []Facts{{Device: Device{UUID: "gpu"}}}})
+			return m.find("gpu")
+		}
+		if s := look(); (s.State == Sick) != closed || strings.Contains(s.Reason, "nvidia-modprobe -c 0 -u") != closed {
+			t.Errorf("held to its files is %t: %s: %s", closed, s.State, s.Reason)
+		}
+		there["/dev/nvidia-uvm"] = true
+		if s := look(); s.State != Free {
+			t.Errorf("%s once it is there: %s", s.State, s.Reason)
+		}
+		delete(there, "/dev/nvidia-uvm")
+	}
+}

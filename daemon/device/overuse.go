@@ -10,26 +10,19 @@ func (m *Manager) UseProcesses(p Processes) {
 	m.processes = p
 }
 
-// sharer is a device that attempts share, as an inventory shows it.
-type sharer struct {
-	uuid      string
-	processes []Process
-}
-
 // holdToShares compares what the processes of a shared device's attempts use of its
 // memory with their shares. One look may have met memory that was about to be given
 // back, so an attempt is ended when two looks in a row have found it over its share;
 // the second is asked for at once. m.mu is not held: a source may answer in here.
-func (m *Manager) holdToShares(inventory []Facts) {
+func (m *Manager) holdToShares(inventory []Facts, users map[string][]left) {
 	if inventory == nil {
 		return // the report says nothing of them
 	}
 	used := map[attemptKey]uint64{}
-	for _, s := range m.sharers(inventory) {
-		// Apart from the lock: it reads files of processes.
-		for _, p := range s.processes {
-			if owner, ok := m.processes.Describe(p.PID); ok && owner.JobID != "" {
-				used[attemptKey{owner.JobID, owner.Attempt}] += p.MemoryUsedBytes
+	for _, uuid := range m.sharers(inventory) {
+		for _, p := range users[uuid] {
+			if p.known && p.owner.JobID != "" {
+				used[attemptKey{p.owner.JobID, p.owner.Attempt}] += p.MemoryUsedBytes
 			}
 		}
 	}
@@ -39,21 +32,17 @@ func (m *Manager) holdToShares(inventory []Facts) {
 }
 
 // sharers returns the devices of an inventory on which somebody has a share and a
-// process.
-func (m *Manager) sharers(inventory []Facts) []sharer {
+// process, by UUID.
+func (m *Manager) sharers(inventory []Facts) (list []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.processes == nil {
-		return nil
-	}
-	var list []sharer
 	for _, f := range inventory {
 		e := m.entries[f.UUID]
 		if e == nil || len(e.holders) == 0 || len(f.Processes) == 0 {
 			continue
 		}
 		if _, may := e.shared(); may {
-			list = append(list, sharer{f.UUID, f.Processes})
+			list = append(list, f.UUID)
 		}
 	}
 	return list

@@ -147,7 +147,7 @@ func TestManagerAgreesWithModel(t *testing.T) {
 				if m.Resume(uuid, "ada") != want.quarantined[uuid] {
 					t.Fatalf("resume of %s, quarantined %v", uuid, want.quarantined[uuid])
 				}
-				if _, held := want.holder[uuid]; want.quarantined[uuid] && !held {
+				if _, held := want.holder[uuid]; want.quarantined[uuid] && !held && want.known(uuid) {
 					want.unchecked[uuid], want.foreign[uuid] = true, false
 				}
 				delete(want.quarantined, uuid)
@@ -170,8 +170,8 @@ func (m model) report(uuids, named, sick, foreign []string, fresh bool) {
 		here, clean := slices.Contains(named, u), !slices.Contains(foreign, u)
 		m.named[u] = m.named[u] || here
 		m.sick[u] = slices.Contains(sick, u) || !here
-		if _, held := m.holder[u]; held || !here {
-			continue
+		if _, held := m.holder[u]; held || !here || slices.Contains(sick, u) {
+			continue // nobody looks at what cannot be told of
 		}
 		if m.unchecked[u] && !fresh {
 			continue
@@ -193,8 +193,7 @@ func (m model) hold(who attempt, what []string, ok bool) {
 func (m model) release(who attempt) {
 	maps.DeleteFunc(m.holder, func(u string, h attempt) bool {
 		if h == who && !m.named[u] {
-			delete(m.cordons, u) // forgotten with the device
-			delete(m.quarantined, u)
+			delete(m.cordons, u) // forgotten with the device; a quarantine is not
 		}
 		if h == who && m.named[u] {
 			m.unchecked[u] = true

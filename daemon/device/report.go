@@ -47,6 +47,8 @@ type Facts struct {
 	Condition
 	// Sick is why the device must take no work; "" when it is well.
 	Sick string `json:"sick,omitempty"`
+	// Lost, with Sick: the device itself is lost, and nothing can go on on it.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // Condition is how a device fares. What a driver does not tell is nil or empty.

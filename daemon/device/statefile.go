@@ -82,6 +82,17 @@ func (m *Manager) remember(e *entry) {
 	e.quarantines, e.breaker, e.uncorrected = old.Quarantines, old.Breaker, old.Uncorrected
 }
 
+// keep is the reverse of remember, for a device that is known no longer. m.mu is held.
+func (m *Manager) keep(e *entry) {
+	if len(e.quarantines) == 0 && len(e.breaker.Row) == 0 && e.uncorrected == nil {
+		return
+	}
+	if m.file.saved == nil {
+		m.file.saved = map[string]savedEntry{}
+	}
+	m.file.saved[e.facts.UUID] = savedEntry{e.quarantines, e.breaker, e.uncorrected}
+}
+
 // save writes the file where it does not say what is so. One that cannot be written
 // is tried again with the next report.
 func (m *Manager) save() {

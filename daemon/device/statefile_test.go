@@ -67,6 +67,51 @@ func TestStateFile(t *testing.T) {
 	rebooted.want("a", Free)
 }
 
+// The driver may tell nothing for a while after a restart. What is known of a device by
+// the file alone is no less so: it outlives an attempt that was adopted on it, counts
+// for one that was found ended, and a resume finds it.
+func TestQuarantineOfADeviceThatNobodyHasSeenYet(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "devices.json")
+	o := Options{StateFile: path, BootID: "boot-1"}
+	first := newBench(t, o, "a")
+	first.grant("j", 1, "a")
+	first.report(xid("a", 79))
+	facts := first.facts["a"]
+	blind := func() *bench {
+		b := newBench(t, o) // no device yet
+		b.take(Report{Error: &ReportError{Kind: HelperSilent, Message: "silent"}})
+		return b
+	}
+
+	b := blind()
+	b.Recall("j", 1, []string{"a"})
+	b.Release("j", 1)
+	if f := b.Faults("j", 1); len(f.Device) != 1 || !strings.Contains(f.Device[0], "XID 79") {
+		t.Errorf("faults of an attempt found ended: %+v", f)
+	}
+
+	b = blind()
+	if err := b.Adopt("j", 1, []string{"a"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	b.Release("j", 1)
+	b.Release("j", 1)
+	b.report(xid("x", 31)) // anything that may write the file
+	b.facts["a"] = facts
+	b.report()
+	b.want("a", Sick, "XID 79")
+	newBench(t, o, "a").want("a", Sick, "XID 79")
+
+	b = blind()
+	if !b.Resume("a", "ada") || b.Resume("a", "ada") {
+		t.Error("want the resume to end what the file knows, once")
+	}
+	b.facts["a"] = facts
+	b.report()
+	b.want("a", Free)
+	newBench(t, o, "a").want("a", Free)
+}
+
 func TestDamagedStateFileIsPutAside(t *testing.T) {
 	for name, text := range map[string]string{"Torn": `{"version":1,"boot_id":"boot-1","dev`, "Newer": `{"version":99}`, "Empty": ""} {
 		path := filepath.Join(t.TempDir(), "devices.json")

@@ -14,7 +14,7 @@ func (m *Manager) take(r Report) {
 	kill, again := m.takeIn(r, users)
 	m.save()
 	m.end(kill, again)
-	m.holdToShares(r.Devices)
+	m.holdToShares(r.Devices, users)
 }
 
 // takeIn is take under m.mu. It returns the processes to end, and whether to look
@@ -48,11 +48,7 @@ func (m *Manager) takeIn(r Report, users map[string][]left) (kill []ProcessOwner
 func (m *Manager) hearNothing(why string) {
 	for _, e := range m.sorted() {
 		e.unheard = why
-		if e.check != nil {
-			for _, who := range e.check.attempts {
-				m.looked(who, e.facts.UUID, why)
-			}
-		}
+		m.unlooked(e, why)
 		m.settle(e)
 	}
 }
@@ -96,11 +92,15 @@ func (m *Manager) takeInventory(r Report, now time.Time) (kill []ProcessOwner, a
 		e := m.entries[f.UUID]
 		first := !e.seen
 		named[f.UUID], e.seen = true, true
-		m.takeECC(e, first, now) // before the look ends a window
+		if first && len(e.holders) == 0 {
+			e.check = &check{since: now} // nobody knows what was on it before
+		}
+		m.takeECC(e, first, now)
+		m.blame(e) // before the look ends a window
 		ours, more := m.judge(e, r.Look, now)
 		kill, again = append(kill, ours...), again || more
-		if e.check == nil && len(e.holders) == 0 && (e.idle == nil || f.MemoryUsedBytes < *e.idle) {
-			e.idle = &f.MemoryUsedBytes
+		if used := e.used(); e.check == nil && len(e.holders) == 0 && f.Sick == "" && (e.idle == nil || used < *e.idle) {
+			e.idle = &used
 		}
 		m.settle(e)
 		m.alarm(e)
@@ -118,16 +118,10 @@ func (m *Manager) lose(e *entry) {
 	e.unheard, e.alarmed = "", false
 	e.facts.MemoryUsedBytes, e.facts.Processes, e.users = 0, nil, nil
 	if e.seen { // else an attempt was found on it, and nobody has seen it yet
-		if !e.lost {
-			m.windowsOf(e, func(w *window) { w.device = note(w.device, e, "the driver does not report it any more") })
-		}
 		e.lost = true
 	}
-	if e.check != nil {
-		for _, who := range e.check.attempts {
-			m.looked(who, e.facts.UUID, "")
-		}
-	}
+	m.blame(e)
+	m.unlooked(e, "")
 	m.settle(e)
 	m.alarm(e)
 }

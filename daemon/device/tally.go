@@ -42,7 +42,8 @@ func (m *Manager) Foreign() (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.entries {
-		n += len(e.remaining().others)
+		r := e.remaining()
+		n += len(r.others) + len(r.strays)
 	}
 	return n
 }

@@ -108,13 +108,13 @@ var forms = map[Kind]form{
 	Uncorrected: {does: "uncorrected memory errors are counted and reported", may: []string{ParamCount, ParamQuiet}},
 	Lost:        {does: "the driver does not report the device any more", may: []string{ParamFor}},
 	Back:        {does: "ends lost", ends: Lost},
-	Recovery:    {does: "the driver asks for an action before the device is used again", needs: []string{ParamAction}, may: []string{ParamFor}},
+	Recovery:    {does: "the driver wants an action before it is used again", needs: []string{ParamAction}, may: []string{ParamFor}},
 	Memory:      {does: "memory is in use, and no process shows", needs: []string{ParamMemory}, may: []string{ParamFor}},
-	Process:     {does: "a process of the host shows on the device for as long as it lives", needs: []string{ParamPID, ParamMemory}, may: []string{ParamFor}},
+	Process:     {does: "a process of the host is on it for as long as it lives", needs: []string{ParamPID, ParamMemory}, may: []string{ParamFor}},
 	Throttle:    {does: "clocks are held down, for a reason", needs: []string{ParamReason}, may: []string{ParamFor}},
 	Temperature: {does: "the sensor reads so many degrees", needs: []string{ParamDegree}, may: []string{ParamFor}},
 	Sick:        {does: "the device is of no use, for a reason", needs: []string{ParamReason}, may: []string{ParamFor}},
-	Clear:       {does: "ends all of the device's faults; of all, those of the driver too"},
+	Clear:       {does: "ends all faults of the device; of all, the driver's too"},
 	DriverGone:  {does: "nothing is known of any device", may: []string{ParamFor}, whole: true},
 	DriverBack:  {does: "ends driver_gone", whole: true, ends: DriverGone},
 	Silent:      {does: "nothing is said of any device, as by a helper that hangs", may: []string{ParamFor}, whole: true},
@@ -123,6 +123,9 @@ var forms = map[Kind]form{
 
 // Does says in a few words what the kind does.
 func (k Kind) Does() string { return forms[k].does }
+
+// Needs lists the parameters that a fault of the kind must have.
+func (k Kind) Needs() []string { return slices.Clone(forms[k].needs) }
 
 // Whole reports whether the kind is of all devices of a host together.
 func (k Kind) Whole() bool { return forms[k].whole }

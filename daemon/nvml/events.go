@@ -50,6 +50,7 @@ type watch struct {
 	gpus    []gpu // in the order in which they came
 	offered int   // how many of them were registered once, or refused
 	pending []device.Event
+	deaf    string    // why nothing is heard; "" while it listens
 	inCall  time.Time // when the call that the driver has now began; zero between calls
 }
 
@@ -83,8 +84,9 @@ func (w *watch) see(g gpu) {
 }
 
 // settle waits until all GPUs seen were registered once, or refused: what happens
-// from then on is heard. false means that ctx has ended.
-func (w *watch) settle(ctx context.Context) bool {
+// from then on is heard. Meanwhile empty takes what is heard, for which the watch may
+// wait. false means that ctx has ended.
+func (w *watch) settle(ctx context.Context, empty func()) bool {
 	for {
 		w.mu.Lock()
 		all := w.offered >= len(w.gpus)
@@ -94,6 +96,8 @@ func (w *watch) settle(ctx context.Context) bool {
 		}
 		select {
 		case <-w.tried:
+		case <-w.heard:
+			empty()
 		case <-ctx.Done():
 			return false
 		}
@@ -108,6 +112,22 @@ func (w *watch) take() []device.Event {
 	w.pending = nil
 	poke(w.room)
 	return events
+}
+
+// problem says for a person that nothing is heard, and why; "" while it listens.
+func (w *watch) problem() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf == "" {
+		return ""
+	}
+	return "XIDs and memory errors are not heard as they happen: the driver does not tell of events: " + w.deaf
+}
+
+func (w *watch) setDeaf(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = why
 }
 
 // stuck reports whether the driver keeps a call of the watch.
@@ -145,6 +165,7 @@ func (w *watch) run(ctx context.Context) {
 			pause, said = listenPause, nvml.SUCCESS
 			continue
 		}
+		w.setDeaf(w.lib.ErrorString(ret))
 		if ret != said {
 			w.note("the driver does not tell of events: %s; trying again", w.lib.ErrorString(ret))
 			said = ret
@@ -189,6 +210,7 @@ func (w *watch) listen(ctx context.Context) (ret nvml.Return, waited bool) {
 			return ret, waited
 		}
 		if r.count == 0 { // nothing to wait for in the driver
+			w.setDeaf(r.refused)
 			select {
 			case <-w.came:
 			case <-ctx.Done():
@@ -203,11 +225,13 @@ func (w *watch) listen(ctx context.Context) (ret nvml.Return, waited bool) {
 		}); ret {
 		case nvml.SUCCESS:
 			waited = true
+			w.setDeaf("")
 			if !w.hear(ctx, data) {
 				return nvml.SUCCESS, waited
 			}
 		case nvml.ERROR_TIMEOUT:
 			waited = true
+			w.setDeaf("")
 			// It may come early, when there was an interrupt; over and over would be a
 			// busy loop.
 			sleep(ctx, min(w.slice/10, w.slice-min(w.slice, time.Since(began))))
@@ -235,8 +259,9 @@ func (w *watch) offer(gpus []gpu) {
 // registered is which GPUs a set of events has been offered, by UUID, and how many
 // of them have events.
 type registered struct {
-	tried map[string]bool
-	count int
+	tried   map[string]bool
+	count   int
+	refused string // the driver's answer for one that has events and could not be registered
 }
 
 // register adds the GPUs that are new to a set. One that has no events is fine, and
@@ -265,6 +290,11 @@ func (w *watch) register(set nvml.EventSet, r *registered) nvml.Return {
 			r.count++
 		case nvml.ERROR_UNKNOWN: // "event set is in undefined state and should be freed"
 			return ret
+		case nvml.ERROR_NOT_SUPPORTED:
+		default:
+			if !isLost(ret) {
+				r.refused = w.lib.ErrorString(ret)
+			}
 		}
 	}
 	return nvml.SUCCESS

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,7 +106,7 @@ func (w *watch) seeAll(t *testing.T, d *driver) {
 	for _, dev := range d.Devices {
 		w.see(gpu{handle: dev, uuid: dev.(*server.Device).UUID})
 	}
-	if !w.settle(t.Context()) {
+	if !w.settle(t.Context(), func() {}) {
 		t.Fatal("the devices were not registered")
 	}
 }
@@ -138,13 +140,18 @@ func TestWatchCountsEqualEventsThatWereNotTaken(t *testing.T) {
 	}
 }
 
+// storm is one kind of event more than the watch has room for.
+func (d *driver) storm() {
+	for code := range uint64(heardMax + 1) {
+		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
+	}
+}
+
 func TestWatchLeavesTheRestToTheDriverWhenFull(t *testing.T) {
 	d := newDriver()
 	w := startWatch(t, d)
 	w.seeAll(t, d)
-	for code := range uint64(heardMax + 1) {
-		d.answers <- answer{xid(d.device(0), code), nvml.SUCCESS}
-	}
+	d.storm()
 	select { // the last one waits for room, and the driver is not asked meanwhile
 	case d.answers <- answer{ret: nvml.ERROR_TIMEOUT}:
 		t.Error("it asks for more than it has room for")
@@ -157,6 +164,22 @@ func TestWatchLeavesTheRestToTheDriverWhenFull(t *testing.T) {
 		t.Errorf("%d events, want %d", n, heardMax)
 	}
 	wait.Until(t, "the last one is heard", func() bool { return len(w.take()) == 1 })
+}
+
+// A storm must not keep a device that comes in it from being settled.
+func TestWatchSettlesThoughItIsFull(t *testing.T) {
+	d := newDriver()
+	w := startWatch(t, d)
+	w.seeAll(t, d)
+	d.storm()
+	w.see(gpu{handle: d.device(1), uuid: "GPU-new"})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	heard := 0
+	if !w.settle(ctx, func() { heard += len(w.take()) }) {
+		t.Fatal("it does not settle")
+	}
+	wait.Until(t, "all is heard", func() bool { heard += len(w.take()); return heard == heardMax+1 })
 }
 
 func TestWatchMakesASetThatWentBadAnew(t *testing.T) {
@@ -200,10 +223,30 @@ func TestWatchSettlesWithoutEvents(t *testing.T) {
 	w.seeAll(t, d)
 	for _, uuid := range []string{"GPU-new", "GPU-newer", "GPU-newest", "GPU-last"} {
 		w.see(gpu{handle: d.device(0), uuid: uuid})
-		if !w.settle(t.Context()) {
+		if !w.settle(t.Context(), func() {}) {
 			t.Fatal("it does not settle")
 		}
 	}
+}
+
+// Who relies on XIDs must learn that none will come.
+func TestInventoryComplainsWhileNothingIsHeard(t *testing.T) {
+	d := newDriver()
+	var refuses atomic.Bool
+	refuses.Store(true)
+	create := d.EventSetCreateFunc
+	d.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
+		if refuses.Load() {
+			return nil, nvml.ERROR_NO_PERMISSION
+		}
+		return create()
+	}
+	r := startRun(t, d, options{interval: 5 * time.Millisecond, heartbeat: time.Hour})
+	r.next("the complaint", func(r device.Report) bool {
+		return len(r.Devices) > 0 && slices.ContainsFunc(r.Problems, func(p string) bool { return strings.Contains(p, "XIDs") })
+	})
+	refuses.Store(false)
+	r.next("an inventory without it", func(r device.Report) bool { return len(r.Devices) > 0 && len(r.Problems) == 0 })
 }
 
 func TestWatchOfDevicesWithoutEventsAsksNothing(t *testing.T) {

@@ -100,8 +100,8 @@ func (s *sampler) instance(mig nvml.Device, whole device.Facts) (device.Facts, i
 	f.MemoryBytes, f.MemoryUsedBytes = total, used
 	f.UtilisationPercent = nil
 	f.CapabilityNodes = s.capabilityNodes(whole.MinorNumber, gi, ci)
-	if f.Processes, err = s.processes(mig); err != nil {
-		f.Sick = cmp.Or(f.Sick, err.Error())
+	if f.Processes, err = s.processes(mig); f.Sick == "" {
+		f.Sick, f.Lost = sick(err)
 	}
 	return f, instance{uuid: uuid, gi: uint32(gi), ci: uint32(ci)}, nil
 }

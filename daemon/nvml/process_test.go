@@ -119,8 +119,8 @@ func TestProcessWhoseDeviceIs(t *testing.T) {
 			})
 			got := p.next("GPU-b is sick", func(r device.Report) bool { return of(r, "GPU-b").Sick != "" })
 			b := of(got, "GPU-b")
-			if !strings.Contains(b.Sick, c.want) || b.MinorNumber != 1 || b.PCIAddress != "0000:1b:00.0" {
-				t.Errorf("GPU-b is %+v, want what to do and who it is", b)
+			if b.Lost != (c.code != scriptednvml.Unknown) || !strings.Contains(b.Sick, c.want) || b.MinorNumber != 1 || b.PCIAddress != "0000:1b:00.0" {
+				t.Errorf("GPU-b is %+v, want what to do, who it is, and whether it is lost", b)
 			}
 			if a := of(got, "GPU-a"); a.Sick != "" || a.UUID == "" {
 				t.Errorf("GPU-a is %+v, want well", a)

@@ -47,10 +47,13 @@ func run(ctx context.Context, lib nvml.Interface, in *input, out io.Writer, opts
 			go w.watch.run(ctx)
 			defer w.shutdown(lib, cancel)
 		}
-		if !w.watch.settle(ctx) { // what happens to a device that gpuqd knows of is heard
+		if !w.watch.settle(ctx, w.writeEvents) { // what happens to a device that gpuqd knows of is heard
 			return w.code()
 		}
 		w.writeEvents() // they were heard before
+		if problem := w.watch.problem(); problem != "" {
+			r.Problems = append(r.Problems, problem)
+		}
 		w.write(r)
 		if w.failed || !w.rest(ctx, in, opts) {
 			return w.code()

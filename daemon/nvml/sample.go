@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -82,7 +83,9 @@ func (s *sampler) inventory() device.Report {
 		}
 		if err != nil {
 			for _, known := range s.known[i] {
-				r.Devices = append(r.Devices, device.Facts{Device: known, Sick: err.Error()})
+				f := device.Facts{Device: known}
+				f.Sick, f.Lost = sick(err)
+				r.Devices = append(r.Devices, f)
 			}
 		}
 		s.beat()
@@ -103,9 +106,7 @@ func (s *sampler) gpu(index int) ([]device.Facts, error) {
 		return nil, err
 	}
 	whole.Condition, err = s.condition(handle)
-	if err != nil {
-		whole.Sick = err.Error()
-	}
+	whole.Sick, whole.Lost = sick(err)
 	if s.hasMIG(handle) {
 		facts, instances, err := s.instances(handle, whole)
 		if err == nil {
@@ -114,8 +115,8 @@ func (s *sampler) gpu(index int) ([]device.Facts, error) {
 		return facts, err
 	}
 	s.saw(gpu{handle: handle, uuid: whole.UUID})
-	if whole.Processes, err = s.processes(handle); err != nil && whole.Sick == "" {
-		whole.Sick = err.Error()
+	if whole.Processes, err = s.processes(handle); whole.Sick == "" {
+		whole.Sick, whole.Lost = sick(err)
 	}
 	return []device.Facts{whole}, nil
 }
@@ -274,5 +275,23 @@ func (s *sampler) check(what string, ret nvml.Return) error {
 	if !ok {
 		remedy = "run nvidia-smi and look at the kernel log"
 	}
-	return fmt.Errorf("%s: %s; %s", what, s.lib.ErrorString(ret), remedy)
+	return &refusal{fmt.Sprintf("%s: %s; %s", what, s.lib.ErrorString(ret), remedy), ret}
+}
+
+// refusal is an answer that the driver refused.
+type refusal struct {
+	text string
+	ret  nvml.Return
+}
+
+// Error implements error.
+func (r *refusal) Error() string { return r.text }
+
+// sick is what an error says of a device, and whether the device is lost by it.
+func sick(err error) (why string, lost bool) {
+	if err == nil {
+		return "", false
+	}
+	r, ok := errors.AsType[*refusal](err)
+	return err.Error(), ok && isLost(r.ret)
 }

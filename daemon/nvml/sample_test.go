@@ -115,16 +115,16 @@ func TestInventoryOfADeviceThat(t *testing.T) {
 				return open(i)
 			}
 		})
-		if !strings.Contains(got.Sick, "restart the host") {
-			t.Errorf("sick as %q, want what to do", got.Sick)
+		if !strings.Contains(got.Sick, "restart the host") || !got.Lost {
+			t.Errorf("sick as %q (lost: %t), want it lost, and what to do", got.Sick, got.Lost)
 		}
 	})
 	t.Run("DoesNotSayItsNameKeepsIt", func(t *testing.T) {
 		got := sampleOne(t, func(_ *server.Server, d *server.Device) {
 			d.GetUUIDFunc = func() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
 		})
-		if !strings.Contains(got.Sick, "read the UUID") {
-			t.Errorf("sick as %q, want what was asked", got.Sick)
+		if !strings.Contains(got.Sick, "read the UUID") || !got.Lost {
+			t.Errorf("sick as %q (lost: %t), want it lost, and what was asked", got.Sick, got.Lost)
 		}
 	})
 	t.Run("NeedsAResetSaysSo", func(t *testing.T) {
@@ -133,13 +133,13 @@ func TestInventoryOfADeviceThat(t *testing.T) {
 				return nil, nvml.ERROR_RESET_REQUIRED
 			}
 		})
-		if !strings.Contains(got.Sick, "--gpu-reset") {
-			t.Errorf("sick as %q, want how to reset it", got.Sick)
+		if !strings.Contains(got.Sick, "--gpu-reset") || !got.Lost {
+			t.Errorf("sick as %q (lost: %t), want it lost, and how to reset it", got.Sick, got.Lost)
 		}
 	})
 	t.Run("IsInMIGModeWithoutInstancesSaysWhatToDo", func(t *testing.T) {
 		got := sampleOne(t, func(_ *server.Server, d *server.Device) { d.MigMode = nvml.DEVICE_MIG_ENABLE })
-		if !strings.Contains(got.Sick, "nvidia-smi mig -cgi") {
+		if !strings.Contains(got.Sick, "nvidia-smi mig -cgi") || got.Lost {
 			t.Errorf("sick as %q, want what to do", got.Sick)
 		}
 	})

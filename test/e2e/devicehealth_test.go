@@ -221,7 +221,7 @@ func testDeviceDirty(t *testing.T, e *env) {
 	if end := e.expectOneResult(t, j.ID, job.Succeeded); end.Attempt != 1 {
 		t.Errorf("job is %s after attempt %d", end.State, end.Attempt)
 	}
-	e.waitDevice(t, host, index, inState("sick", "not clean: 3221225472 bytes"))
+	e.waitDevice(t, host, index, inState("sick", "not clean: 3.0 GiB"))
 	e.waitDevice(t, host, 1-index, inState("free", ""))
 	e.waitMetric(t, `gpuqd_device_checks_total{result="dirty"}`, dirty+1)
 	e.fault(t, host, fault.Fault{Kind: fault.Clear, Device: fmt.Sprint(index)})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gpuqd/daemon/device"
+	"gpuqd/daemon/owner"
 	"gpuqd/daemon/runner"
 )
 
@@ -129,7 +130,7 @@ func newBench(ctx context.Context, o Options) (b *bench, err error) {
 		return nil, errors.Join(err, b.starter.Close())
 	}
 	helper := &device.Helper{Path: filepath.Join(o.Dir, "gpuqd-device"), Interval: b.interval, Logger: o.Log}
-	b.manager = device.New("gpu-check", helper, o.Log)
+	b.manager = device.NewWith("gpu-check", helper, device.Options{Logger: o.Log, Processes: owner.Processes{}})
 	run, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end: see close
 	b.stop = stop
 	go func() {

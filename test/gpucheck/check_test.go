@@ -173,6 +173,18 @@ func TestJobWithoutDevicesThatSeesOneIsFound(t *testing.T) {
 	}
 }
 
+// What cannot be started keeps no device from the checks that follow.
+func TestShimThatStartsNothingFailsEachCheckByItself(t *testing.T) {
+	t.Parallel()
+	f := newDriver(t)
+	must(t, os.Remove(f.path("gpuqd-shim")))
+	must(t, os.Symlink("/bin/false", f.path("gpuqd-shim")))
+	passed, verdicts := run(t, f, f.options(t))
+	if passed || strings.Count(verdicts, "FAIL") != 6 || strings.Contains(verdicts, "is busy") {
+		t.Errorf("passed is %v:\n%s", passed, verdicts)
+	}
+}
+
 func TestHostWithoutGPUSaysSoAndPasses(t *testing.T) {
 	t.Parallel()
 	f := newDriver(t)

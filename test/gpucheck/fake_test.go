@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"gpuqd/daemon/device"
-	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/proctree"
 )
 
@@ -87,11 +86,6 @@ func (f fakeDriver) inventory() []device.Facts {
 				p.MemoryUsedBytes = 0
 			}
 			facts.Processes = append(facts.Processes, p)
-			// The verdict is not the driver's, but it is what these checks wait for.
-			if environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID)); err == nil &&
-				!strings.Contains(string(environ), runner.EnvJobID+"=") {
-				facts.Sick = fmt.Sprintf("process %d, which no job has started, is on it", p.PID)
-			}
 		}
 		if f.faulty("keeps-memory") && len(facts.Processes) == 0 {
 			if entries, err := os.ReadDir(f.path("use")); err == nil && len(entries) > 0 {

@@ -154,6 +154,7 @@ func (b *bench) clear() error {
 
 // kill ends a job at once.
 func (b *bench) kill(r *running) error {
+	defer b.over(r)
 	_, started, err := r.Started()
 	if err != nil || !started {
 		return errors.Join(err, r.Revoke())
@@ -166,7 +167,6 @@ func (b *bench) kill(r *running) error {
 	} else if waitErr != nil {
 		err = errors.Join(err, waitErr)
 	}
-	b.over(r)
 	return err
 }
 

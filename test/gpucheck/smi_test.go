@@ -74,6 +74,11 @@ func TestComparisonTellsEachDifference(t *testing.T) {
 			gpu(1, "GPU-bb", "NVIDIA A100-SXM4-40GB", 40960, "0001:0f:00.0"), gpu(2, "GPU-cc", "NVIDIA T4", 15360, "0000:af:00.0"),
 		}
 	}
+	used := all()
+	used[3].State, used[3].Reason, used[3].Processes = device.Sick, "in use by process 5", []device.Process{{PID: 5}}
+	if differences := compare(used, parsed(t)); differences != nil {
+		t.Errorf("a device that somebody uses is one: %v", differences)
+	}
 	for want, spoil := range map[string]func(got []device.Status) []device.Status{
 		"": func(got []device.Status) []device.Status { return got },
 		"GPU-bb: the index is 7, nvidia-smi says 1":                             func(got []device.Status) []device.Status { got[2].Index = 7; return got },

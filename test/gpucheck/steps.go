@@ -196,7 +196,8 @@ func (b *bench) leftProcess(ctx context.Context, d device.Device) (string, error
 }
 
 // lostJob: the same where the shim is killed, so that nobody ends what is left at
-// once. The process is seen on the device, known as the job's, and ended.
+// once. The process is seen on the device, known as the job's, and ended by the
+// manager when the job has left the device.
 func (b *bench) lostJob(ctx context.Context, d device.Device) (string, error) {
 	before, err := b.idle(ctx, d.UUID)
 	if err != nil {
@@ -225,19 +226,23 @@ func (b *bench) lostJob(ctx context.Context, d device.Device) (string, error) {
 	waiting, cancel := context.WithTimeout(ctx, b.Patience)
 	defer cancel()
 	if _, err := r.Wait(waiting); !errors.Is(err, runner.ErrLost) {
-		return "", fmt.Errorf("a job whose shim was killed reads as %w, not as lost", err)
+		return "", fmt.Errorf("a job whose shim was killed is not lost, but ended with: %v", err)
 	}
 	found, err := r.Leftovers()
 	if err != nil || !slices.Contains(found, left) {
 		return "", errors.Join(err, fmt.Errorf("process %d is left, and those known as the job's are %v", left, found))
 	}
-	if err := r.RecordLost("its shim was killed"); err != nil {
+	b.manager.Release(r.Key().JobID, r.Key().Attempt) // which ends what it still sees on the device
+	ended := b.await(ctx, func() string {
+		if stat, err := proctree.ReadStat(left); err == nil && stat.Alive() {
+			return fmt.Sprintf("process %d is alive, and its job has left the device", left)
+		}
+		return ""
+	})
+	if err := errors.Join(ended, r.RecordLost("its shim was killed")); err != nil { // which ends it for sure
 		return "", err
 	}
 	b.over(r)
-	if stat, err := proctree.ReadStat(left); err == nil && stat.Alive() {
-		return "", fmt.Errorf("process %d is alive after all that was left was ended", left)
-	}
 	after, err := b.awaitClean(ctx, d.UUID, before, left)
 	if err != nil {
 		return "", err

@@ -116,6 +116,7 @@ var allowed = map[string][]string{
 	"daemon/runner/systemd": {"daemon/job", "daemon/runner", "daemon/runner/proctree", "daemon/systembus"},
 	"daemon/power":          {"daemon/systembus"},
 	"daemon/account":        {"daemon/runner"},
+	"daemon/owner":          {"daemon/device", "daemon/job", "daemon/runner", "daemon/runner/proctree"},
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/fault", "daemon/job"},
 	"daemon/agent": {
@@ -130,7 +131,7 @@ var allowed = map[string][]string{
 	"daemon": {
 		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device",
 		"daemon/job", "daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb",
-		"daemon/ledger/sqlite", "daemon/power", "daemon/runner", "daemon/runner/proctree", "daemon/runner/systemd", "daemon/version",
+		"daemon/ledger/sqlite", "daemon/owner", "daemon/power", "daemon/runner", "daemon/runner/systemd", "daemon/version",
 	},
 
 	// Suites that the tests of several packages share.

@@ -1,4 +1,4 @@
-package main
+package owner
 
 import (
 	"os"
@@ -24,14 +24,14 @@ func startAs(t *testing.T, env ...string) (pid int) {
 	wait.Until(t, "the process", func() bool { _, err := os.Stat(path); return err == nil })
 	pid = pidIn(t, path)
 	t.Cleanup(func() {
-		if owner, ok := (processes{}).Describe(pid); ok {
-			_ = processes{}.Kill(owner)
+		if owner, ok := (Processes{}).Describe(pid); ok {
+			_ = Processes{}.Kill(owner)
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
 	wait.Until(t, "its program", func() bool {
-		owner, ok := processes{}.Describe(pid)
+		owner, ok := Processes{}.Describe(pid)
 		return ok && owner.Name == "sleep"
 	})
 	return pid
@@ -41,30 +41,30 @@ func startAs(t *testing.T, env ...string) (pid int) {
 func TestProcessIsItsAttemptsByAnAncestor(t *testing.T) {
 	id := job.NewID()
 	pid := startAs(t, "GPUQ_JOB_ID="+string(id), "GPUQ_ATTEMPT=7")
-	owner, ok := processes{}.Describe(pid)
+	owner, ok := Processes{}.Describe(pid)
 	if !ok || owner.JobID != id || owner.Attempt != 7 || owner.Name != "sleep" || owner.Ticks == 0 || owner.User == "" {
 		t.Fatalf("described as %+v, %t", owner, ok)
 	}
 	other := owner
 	other.Ticks++
-	if err := (processes{}).Kill(other); err != nil {
+	if err := (Processes{}).Kill(other); err != nil {
 		t.Errorf("kill of who had the PID before: %v", err)
 	}
-	if _, ok := (processes{}).Describe(pid); !ok {
+	if _, ok := (Processes{}).Describe(pid); !ok {
 		t.Fatal("another's start was given, and the process was ended")
 	}
-	if err := (processes{}).Kill(owner); err != nil {
+	if err := (Processes{}).Kill(owner); err != nil {
 		t.Fatal(err)
 	}
-	wait.Until(t, "its end", func() bool { _, ok := processes{}.Describe(pid); return !ok })
-	if err := (processes{}).Kill(owner); err != nil {
+	wait.Until(t, "its end", func() bool { _, ok := Processes{}.Describe(pid); return !ok })
+	if err := (Processes{}).Kill(owner); err != nil {
 		t.Errorf("kill of what is gone: %v", err)
 	}
 }
 
 func TestForeignProcessIsNobodys(t *testing.T) {
 	for _, env := range [][]string{nil, {"GPUQ_JOB_ID=" + string(job.NewID())}, {"GPUQ_JOB_ID=x", "GPUQ_ATTEMPT=1"}} {
-		if owner, ok := (processes{}).Describe(startAs(t, env...)); !ok || owner.JobID != "" || owner.Name != "sleep" {
+		if owner, ok := (Processes{}).Describe(startAs(t, env...)); !ok || owner.JobID != "" || owner.Name != "sleep" {
 			t.Errorf("%q: described as %+v, %t", env, owner, ok)
 		}
 	}

@@ -1,4 +1,5 @@
-package main
+// Package owner tells the devices' manager whose the processes of this host are.
+package owner
 
 import (
 	"errors"
@@ -15,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processes tells the devices' manager whose the processes of this host are.
-type processes struct{}
+// Processes are those of this host.
+type Processes struct{}
 
-var _ device.Processes = processes{}
+var _ device.Processes = Processes{}
 
 // Describe implements device.Processes. A process is an attempt's by its environment
 // or that of what started it; where neither can be read, by its cgroup or unit.
-func (processes) Describe(pid int) (device.ProcessOwner, bool) {
+func (Processes) Describe(pid int) (device.ProcessOwner, bool) {
 	found, ok := proctree.Look(pid, runner.EnvJobID, runner.EnvAttempt)
 	if !ok {
 		return device.ProcessOwner{}, false
@@ -71,7 +72,7 @@ func userName(uid int) string {
 }
 
 // Kill implements device.Processes.
-func (processes) Kill(owner device.ProcessOwner) error {
+func (Processes) Kill(owner device.ProcessOwner) error {
 	err := proctree.Signal(proctree.Process{PID: owner.PID, Ticks: owner.Ticks}, unix.SIGKILL)
 	if errors.Is(err, unix.ESRCH) {
 		return nil // it is gone
