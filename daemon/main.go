@@ -195,10 +195,8 @@ func newSource(cfg config.Config, log *slog.Logger) device.Source {
 	if cfg.Device.Kind == config.DeviceSim {
 		return newSimulated(cfg.Host.Name, cfg.Device)
 	}
-	silence := cfg.Device.Silence.Std()
 	return &device.Helper{
-		Path: cfg.Device.Helper, Library: cfg.Device.Library, Silence: silence, Include: cfg.Device.Include, Logger: log,
-		Interval: min(device.DefaultInterval, silence/2), // else devices were sick between two inventories
+		Path: cfg.Device.Helper, Library: cfg.Device.Library, Silence: cfg.Device.Silence.Std(), Include: cfg.Device.Include, Logger: log,
 	}
 }
 
