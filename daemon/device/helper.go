@@ -19,6 +19,8 @@ const (
 
 const (
 	restartMax = time.Minute
+	// patienceMax is how long an inventory waits for a device that hangs alone.
+	patienceMax = 5 * time.Second
 	// leaveAfterDefault is how long a stop waits for a helper that was asked to end.
 	leaveAfterDefault = 5 * time.Second
 )
@@ -151,7 +153,11 @@ func (f *follower) follow(ctx context.Context) (heard bool) {
 	if ctx.Err() != nil {
 		return false
 	}
-	args := []string{"--interval", f.interval.String(), "--heartbeat", min(time.Second, f.silence/4).String()}
+	args := []string{
+		"--interval", f.interval.String(), "--heartbeat", min(time.Second, f.silence/4).String(),
+		// Shorter than the silence, after which the others would be sick, too.
+		"--patience", min(patienceMax, f.silence/2).String(),
+	}
 	if f.library != "" {
 		args = append(args, "--library", f.library)
 	}

@@ -23,7 +23,7 @@ func (p *prober) ask(symbol, what string, call func() nvml.Return) bool {
 		return false
 	}
 	ret := call()
-	p.beat()
+	p.step()
 	if isLost(ret) {
 		p.err = p.check(what, ret)
 	}

@@ -7,9 +7,9 @@
 // double-bit errors) as they happen. A line "look 7" on standard input asks for an
 // inventory at once, which then says look 7.
 //
-// A heartbeat means progress. While the driver keeps a call, be it of the inventory
-// or of the wait for events, nothing at all is written: that is how gpuqd learns of
-// it.
+// A heartbeat means progress. While the driver keeps the calls of all devices, or the
+// wait for events, nothing at all is written: that is how gpuqd learns of it. A device
+// that hangs alone is sick, and the others' inventory goes on without it.
 //
 // It ends by itself when standard input or output closes: then gpuqd is gone.
 //
@@ -36,12 +36,13 @@ func start(args []string) int {
 	var opts options
 	flags.DurationVar(&opts.interval, "interval", 5*time.Second, "time between two inventories")
 	flags.DurationVar(&opts.heartbeat, "heartbeat", time.Second, "time between two signs of life")
+	flags.DurationVar(&opts.patience, "patience", 5*time.Second, "how long an inventory waits for a device whose calls the driver keeps")
 	flags.StringVar(&opts.library, "library", "", "path of the NVML library; empty is libnvidia-ml.so.1, where the linker finds it")
 	flags.BoolVar(&opts.once, "once", false, "print one inventory and exit")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if flags.NArg() > 0 || opts.interval <= 0 || opts.heartbeat <= 0 {
+	if flags.NArg() > 0 || opts.interval <= 0 || opts.heartbeat <= 0 || opts.patience <= 0 {
 		fmt.Fprintln(os.Stderr, "gpuqd-device: takes flags only, and times above zero; see --help")
 		return 2
 	}

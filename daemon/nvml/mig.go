@@ -64,7 +64,7 @@ func (s *sampler) instances(handle nvml.Device, whole device.Facts) ([]device.Fa
 			return nil, nil, fmt.Errorf("MIG instance %d: %w", slot, err)
 		}
 		facts, found = append(facts, f), append(found, i)
-		s.beat()
+		s.step()
 	}
 	if len(facts) == 0 {
 		whole.Sick = cmp.Or(whole.Sick, "MIG mode is on, and it has no instance: make some with nvidia-smi mig -cgi PROFILE -C, "+
@@ -120,11 +120,20 @@ func migProfile(name string) string {
 // the driver keeps them as files of /proc instead (before 450.80, or by its option
 // nv_cap_enable_devfs=0).
 func (s *sampler) capabilityNodes(minor, gi, ci int) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.caps == nil {
 		text, _ := os.ReadFile(s.paths.migMinors) // without it there are no nodes
 		s.caps = parseMIGMinors(string(text))
 	}
 	return s.caps(minor, gi, ci)
+}
+
+// forgetCapabilities has the next instance read them anew.
+func (s *sampler) forgetCapabilities() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.caps = nil
 }
 
 // parseMIGMinors reads lines such as "gpu0/gi7/ci0/access 66": the capability of

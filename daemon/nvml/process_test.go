@@ -61,8 +61,8 @@ func TestProcessWhoseDriverDoesNotInitialise(t *testing.T) {
 	p.ends(device.ExitNoDriver)
 }
 
-// Whichever call the driver keeps, the helper falls silent, and speaks again when it
-// comes back.
+// Whichever call the driver keeps of all devices, the helper falls silent, and speaks
+// again when it comes back.
 func TestProcessIsSilentWhileACallHangs(t *testing.T) {
 	for _, call := range []string{
 		"nvmlDeviceGetCount_v2", "nvmlDeviceGetTemperature", "nvmlDeviceGetComputeRunningProcesses_v3",
@@ -82,6 +82,27 @@ func TestProcessIsSilentWhileACallHangs(t *testing.T) {
 			p.next("a heartbeat", isHeartbeat)
 		})
 	}
+}
+
+// A device whose calls the driver keeps is sick; the others' looks are answered.
+func TestProcessGoesOnWhileOneDeviceHangs(t *testing.T) {
+	library := scriptednvml.New(t, two())
+	p := startProcess(t, library.Path, append([]string{"--patience", "200ms"}, often...)...)
+	p.next("an inventory", whole)
+	library.Change(t, func(s *scriptednvml.Script) { s.Calls = []scriptednvml.Call{{UUID: "GPU-b", Hangs: true}} })
+	wait.Until(t, "the call hangs", library.Hanging)
+	got := p.next("GPU-b is sick", func(r device.Report) bool { return of(r, "GPU-b").Sick != "" })
+	if b := of(got, "GPU-b"); !strings.Contains(b.Sick, "does not answer") || b.Lost || b.MinorNumber != 1 {
+		t.Errorf("GPU-b is %+v, want who it is, and that it hangs", b)
+	}
+	p.ask("look 1")
+	got = p.next("the look's inventory", func(r device.Report) bool { return r.Look == 1 })
+	if a := of(got, "GPU-a"); a.Sick != "" || a.UUID == "" || of(got, "GPU-b").Sick == "" {
+		t.Errorf("GPU-a is %+v", a)
+	}
+	p.next("a heartbeat", isHeartbeat)
+	library.Change(t, func(s *scriptednvml.Script) { s.Calls = nil })
+	p.next("GPU-b is well again", func(r device.Report) bool { return whole(r) && of(r, "GPU-b").Sick == "" })
 }
 
 // The wait for events may hang for good; that must not keep a process whose parent

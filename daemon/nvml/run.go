@@ -17,9 +17,9 @@ import (
 const eventsPause = 100 * time.Millisecond
 
 type options struct {
-	interval, heartbeat time.Duration
-	library             string
-	once                bool
+	interval, heartbeat, patience time.Duration
+	library                       string
+	once                          bool
 }
 
 // run reports until ctx ends or something fails, and returns the exit code. It owns
@@ -32,13 +32,15 @@ func run(ctx context.Context, lib nvml.Interface, in *input, out io.Writer, opts
 	}
 	if opts.once {
 		defer lib.Shutdown()
-		w.write(newSampler(lib, func() {}, func(gpu) {}).inventory())
+		s := newSampler(lib, opts.patience, func() {}, func(gpu) {})
+		defer s.leave()
+		w.write(s.inventory())
 		return w.code()
 	}
 	w.watch = newWatch(lib, note)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := newSampler(lib, func() { w.beat(opts.heartbeat) }, w.watch.see)
+	s := newSampler(lib, opts.patience, func() { w.beat(opts.heartbeat) }, w.watch.see)
 	for first := true; ; first = false {
 		look := in.take() // before the sampling: what is asked for later is answered later
 		r := s.inventory()
@@ -46,6 +48,7 @@ func run(ctx context.Context, lib nvml.Interface, in *input, out io.Writer, opts
 		if first { // with all devices at once
 			go w.watch.run(ctx)
 			defer w.shutdown(lib, cancel)
+			defer s.leave()
 		}
 		if !w.watch.settle(ctx, w.writeEvents) { // what happens to a device that gpuqd knows of is heard
 			return w.code()

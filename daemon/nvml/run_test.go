@@ -3,9 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,6 +39,7 @@ type running struct {
 
 func startRun(t *testing.T, lib nvml.Interface, opts options) *running {
 	t.Helper()
+	opts.patience = cmp.Or(opts.patience, patience)
 	ctx, stop := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
 	r := &running{t: t, stop: stop, in: newInput(), out: reader, lines: make(chan device.Report, 1000), code: make(chan int, 1)}
@@ -119,32 +123,105 @@ func TestRunReportsAndBeatsUntilStopped(t *testing.T) {
 	r.ends(0)
 }
 
-// The heartbeats must stop when the driver keeps a call: they are how gpuqd
+// trap is a call that the driver keeps from arm to leave, of some devices.
+type trap struct {
+	armed  atomic.Bool
+	inside sync.WaitGroup // one per device, until the driver keeps its call
+	gone   chan struct{}
+	leave  func()
+}
+
+func newTrap(devices ...nvml.Device) *trap {
+	p := &trap{gone: make(chan struct{})}
+	p.leave = sync.OnceFunc(func() { close(p.gone) })
+	p.inside.Add(len(devices))
+	for _, d := range devices {
+		d, once := d.(*server.Device), sync.OnceFunc(p.inside.Done)
+		name := d.GetNameFunc
+		d.GetNameFunc = func() (string, nvml.Return) {
+			if p.armed.Load() {
+				once()
+				<-p.gone
+			}
+			return name()
+		}
+	}
+	return p
+}
+
+func (p *trap) arm() { p.armed.Store(true) }
+
+// The heartbeats must stop when the driver keeps all calls: they are how gpuqd
 // learns of it.
 func TestRunIsSilentWhileTheDriverHangs(t *testing.T) {
 	lib := complete(dgxa100.New())
-	entered, leave := make(chan struct{}), make(chan struct{})
-	lib.Devices[3].(*server.Device).GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
-		entered <- struct{}{}
-		<-leave
-		return nvml.Memory{Total: 1}, nvml.SUCCESS
-	}
-	r := startRun(t, lib, options{interval: time.Hour, heartbeat: time.Millisecond})
-	<-entered
-	before := r.wrote.Load()           // by the goroutine that hangs now: what it wrote is written
+	driver := newTrap(lib.Devices[:]...)
+	defer driver.leave()
+	driver.arm()
+	r := startRun(t, lib, options{interval: time.Hour, heartbeat: time.Millisecond, patience: time.Millisecond})
+	driver.inside.Wait()
+	before := r.wrote.Load()           // whoever has not answered has not stepped
 	time.Sleep(100 * time.Millisecond) // 100 heartbeats that must not come
 	if n := r.wrote.Load() - before; n > 0 {
 		t.Errorf("it wrote %d lines while the driver hung", n)
 	}
-	close(leave)
+	driver.leave()
 	r.next("the inventory after all", isInventory)
 	r.stop()
 	r.ends(0)
 }
 
+// A device that hangs alone costs the others nothing but its patience, and one time.
+func TestRunGoesOnWithoutADeviceThatHangs(t *testing.T) {
+	lib := complete(dgxa100.New())
+	driver := newTrap(lib.Devices[3])
+	defer driver.leave()
+	r := startRun(t, lib, options{interval: 10 * time.Millisecond, heartbeat: time.Millisecond, patience: 20 * time.Millisecond})
+	r.next("an inventory", isInventory)
+	driver.arm()
+	for range 3 {
+		got := r.next("one that says so", func(r device.Report) bool { return isInventory(r) && r.Devices[3].Sick != "" })
+		for i, d := range got.Devices {
+			if (d.Sick == "") != (i != 3) || d.UUID != lib.Devices[i].(*server.Device).UUID || d.Lost {
+				t.Errorf("device %d is sick as %q", i, d.Sick)
+			}
+		}
+		if len(got.Devices) != 8 || !strings.Contains(got.Devices[3].Sick, "does not answer") {
+			t.Errorf("%d devices; device 3 is sick as %q", len(got.Devices), got.Devices[3].Sick)
+		}
+	}
+	driver.leave()
+	r.next("it is well again", func(r device.Report) bool { return isInventory(r) && r.Devices[3].Sick == "" })
+	r.stop()
+	r.ends(0)
+}
+
+// One that hangs from the start cannot be named. The process does not end while the
+// driver keeps its call.
+func TestRunNamesADeviceThatHungFromTheStartOnceItAnswers(t *testing.T) {
+	lib := complete(dgxa100.New())
+	driver := newTrap(lib.Devices[3])
+	defer driver.leave()
+	driver.arm()
+	r := startRun(t, lib, options{interval: 10 * time.Millisecond, heartbeat: time.Millisecond, patience: 20 * time.Millisecond})
+	driver.inside.Wait()
+	got := r.next("the others", isInventory)
+	if len(got.Devices) != 7 || len(got.Problems) != 1 || !strings.Contains(got.Problems[0], "device 3") {
+		t.Errorf("%d devices, problems %q", len(got.Devices), got.Problems)
+	}
+	r.stop()
+	select {
+	case code := <-r.code:
+		t.Errorf("it ended with %d inside the driver", code)
+	case <-time.After(50 * time.Millisecond):
+	}
+	driver.leave()
+	r.ends(0)
+}
+
 func TestRunOnce(t *testing.T) {
 	var out bytes.Buffer
-	if code := run(t.Context(), complete(dgxa100.New()), newInput(), &out, options{once: true}, t.Logf); code != 0 {
+	if code := run(t.Context(), complete(dgxa100.New()), newInput(), &out, options{once: true, patience: patience}, t.Logf); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	got, err := device.ParseLine(bytes.TrimSpace(out.Bytes()))
@@ -169,7 +246,7 @@ func TestRunWithoutDriver(t *testing.T) {
 			lib := complete(dgxa100.New())
 			lib.InitFunc = func() nvml.Return { return c.ret }
 			var out bytes.Buffer
-			if code := run(t.Context(), lib, newInput(), &out, options{once: true}, t.Logf); code != device.ExitNoDriver {
+			if code := run(t.Context(), lib, newInput(), &out, options{once: true, patience: patience}, t.Logf); code != device.ExitNoDriver {
 				t.Errorf("exit code %d, want %d", code, device.ExitNoDriver)
 			}
 			got, err := device.ParseLine(bytes.TrimSpace(out.Bytes()))

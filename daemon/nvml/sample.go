@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
@@ -28,18 +30,24 @@ var systemPaths = paths{
 	migMinors:  "/proc/driver/nvidia-caps/mig-minors",
 }
 
-// sampler asks NVML for the inventory. One goroutine owns it.
+// sampler asks NVML for the inventory. One goroutine owns it; each GPU is asked about
+// by another, so that one that hangs does not keep the rest.
 type sampler struct {
-	lib   nvml.Interface
-	paths paths
-	// beat is called after each step that the driver let go on: it may tell of
+	lib      nvml.Interface
+	paths    paths
+	patience time.Duration // how long the others wait for a GPU
+	// beat is called by the owner when the driver let a call go: it may tell of
 	// progress.
 	beat func()
-	// saw is told of each GPU and its MIG instances, for the watch of events.
+	// saw is told of each GPU and its MIG instances, for the watch of events. It may be
+	// called from any goroutine.
 	saw func(gpu)
 
+	desks   []*desk       // by index of the GPU
+	stepped chan struct{} // capacity 1: the driver let a call go
+
+	mu      sync.Mutex                       // guards what follows
 	symbols map[string]bool                  // those looked for, and whether the library has them
-	known   map[int][]device.Device          // by index of the GPU: a lost one cannot say any more who it is
 	caps    func(minor, gi, ci int) []string // of this inventory; nil until a MIG instance asks
 }
 
@@ -50,48 +58,15 @@ type gpu struct {
 	instances []instance // none unless MIG mode is on
 }
 
-func newSampler(lib nvml.Interface, beat func(), saw func(gpu)) *sampler {
+func newSampler(lib nvml.Interface, patience time.Duration, beat func(), saw func(gpu)) *sampler {
 	return &sampler{
-		lib: lib, paths: systemPaths, beat: beat, saw: saw,
-		symbols: map[string]bool{}, known: map[int][]device.Device{},
+		lib: lib, paths: systemPaths, patience: patience, beat: beat, saw: saw,
+		stepped: make(chan struct{}, 1), symbols: map[string]bool{},
 	}
 }
 
-// inventory returns all devices. One that fails is sick, the others are not.
-func (s *sampler) inventory() device.Report {
-	count, ret := s.lib.DeviceGetCount()
-	if ret != nvml.SUCCESS {
-		return device.Report{Error: &device.ReportError{
-			Kind: device.DriverFailed,
-			Message: fmt.Sprintf("the driver does not count its devices: %s; run nvidia-smi and look at the kernel log",
-				s.lib.ErrorString(ret)),
-		}}
-	}
-	s.caps = nil
-	r := device.Report{Devices: []device.Facts{}}
-	for i := range count {
-		facts, err := s.gpu(i)
-		switch {
-		case err == nil:
-			s.known[i] = nil
-			for _, f := range facts {
-				s.known[i] = append(s.known[i], f.Device)
-			}
-			r.Devices = append(r.Devices, facts...)
-		case s.known[i] == nil:
-			r.Problems = append(r.Problems, fmt.Sprintf("device %d does not say its name: %v", i, err))
-		}
-		if err != nil {
-			for _, known := range s.known[i] {
-				f := device.Facts{Device: known}
-				f.Sick, f.Lost = sick(err)
-				r.Devices = append(r.Devices, f)
-			}
-		}
-		s.beat()
-	}
-	return r
-}
+// step notes that the driver let a call go.
+func (s *sampler) step() { poke(s.stepped) }
 
 // gpu asks for everything about one GPU: it is one device, or each of its MIG
 // instances is. An error means that not even identities could be had this time.
@@ -241,6 +216,8 @@ func usedBytes(p nvml.ProcessInfo) uint64 {
 // not be called: go-nvml leaves symbols to be found at their first call, and the
 // dynamic linker ends a process that calls one in vain.
 func (s *sampler) has(symbols ...string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return slices.ContainsFunc(symbols, func(symbol string) bool {
 		found, known := s.symbols[symbol]
 		if !known {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
@@ -35,8 +36,8 @@ func TestInventoryDescribesEachMachine(t *testing.T) {
 			sampler := testSampler(t, complete(c.lib))
 			sampler.beat = func() { beats++ }
 			r := sampler.inventory()
-			if r.Error != nil || len(r.Problems) > 0 || len(r.Devices) != 8 || beats < 8 {
-				t.Fatalf("got %+v and %d beats, want 8 devices, at least as many beats, and no complaint", r, beats)
+			if r.Error != nil || len(r.Problems) > 0 || len(r.Devices) != 8 || beats == 0 {
+				t.Fatalf("got %+v and %d beats, want 8 devices, a beat at least, and no complaint", r, beats)
 			}
 			uuids := map[string]bool{}
 			for i, d := range r.Devices {
@@ -61,7 +62,7 @@ func TestInventoryDescribesEachMachine(t *testing.T) {
 // testSampler returns a sampler that finds nothing of this machine.
 func testSampler(t *testing.T, lib nvml.Interface) *sampler {
 	t.Helper()
-	s := newSampler(lib, func() {}, func(gpu) {})
+	s := newSampler(lib, time.Minute, func() {}, func(gpu) {})
 	s.paths = paths{pciDevices: t.TempDir(), migMinors: filepath.Join(t.TempDir(), "mig-minors")}
 	return s
 }

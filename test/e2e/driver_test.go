@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +19,10 @@ import (
 	"gpuqd/test/wait"
 )
 
-// TestHungDriver is a host whose NVIDIA driver keeps a call for good: its devices
-// take no work and say why, the job on them ends with its result, the daemon never
-// notices, and all is well again when the driver is.
+// TestHungDriver is a host whose NVIDIA driver keeps calls for good, of one device and
+// then of all: what hangs takes no work and says why, the other device never notices,
+// nor does the daemon, the job on it ends with its result, and all is well again when
+// the driver is.
 func TestHungDriver(t *testing.T) {
 	driver := scriptednvml.New(t, scriptednvml.Script{Devices: []scriptednvml.Device{
 		{UUID: "GPU-a", Model: "NVIDIA H100 80GB HBM3", Bus: 1, Memory: 80 << 30},
@@ -33,12 +36,23 @@ func TestHungDriver(t *testing.T) {
 	w.waitStart(t, running)
 	daemon := e.pid(t, "worker_1")
 
+	// One device that hangs is the others' business in nothing.
+	driver.Change(t, func(s *scriptednvml.Script) {
+		s.Calls = []scriptednvml.Call{{UUID: "GPU-a", Hangs: true}}
+	})
+	e.waitRow(t, "GPU-a", inState("sick", "the driver does not answer about it"))
+	beside := e.submit(t, append([]string{"--"}, w.script("true")...)...)
+	if j := e.expectOneResult(t, beside, job.Succeeded); !slices.Equal(j.Result.Devices, []string{"GPU-b"}) {
+		t.Errorf("a job beside the device that hangs ran on %v, want the other", j.Result.Devices)
+	}
+	e.waitRow(t, "GPU-b", inState("free", ""))
+
 	driver.Change(t, func(s *scriptednvml.Script) {
 		s.Calls = []scriptednvml.Call{{Name: "nvmlDeviceGetUUID", Hangs: true}}
 	})
-	e.waitDevices(t, "sick", "has said nothing for 2s; it may hang in the driver")
+	e.waitDevices(t, "sick", "nothing for 2s")
 	waiting := e.submit(t, append([]string{"--"}, w.script("true")...)...)
-	e.why(t, "worker_1", waiting, "2 sick: device 0, ", "said nothing for 2s")
+	e.why(t, "worker_1", waiting, "2 sick: device 0, ", "nothing for 2s")
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -91,21 +105,47 @@ func startClusterOver(t *testing.T, driver *scriptednvml.Library) *env {
 func (e *env) waitDevices(t *testing.T, state, reason string) {
 	t.Helper()
 	wait.For(t, jobTimeout, func() error {
-		r := e.ctl(t, "devices", "--json")
-		var rows []control.DeviceRow
-		if err := json.Unmarshal([]byte(r.Stdout), &rows); err != nil {
-			return fmt.Errorf("gpuqctl devices: exit code %d, %q: %w", r.Code, r.Stderr, err)
+		rows, err := e.allDevices(t)
+		if err != nil {
+			return err
 		}
 		for _, row := range rows {
 			if row.State != state || !strings.Contains(row.Reason, reason) {
 				return fmt.Errorf("%s is %s (%s), want %s (%s)", row.UUID, row.State, row.Reason, state, reason)
 			}
 		}
-		if len(rows) == 0 {
-			return fmt.Errorf("no devices, want some that are %s", state)
-		}
 		return nil
 	})
+}
+
+// waitRow waits until a device is as a check wants it.
+func (e *env) waitRow(t *testing.T, uuid string, check func(control.DeviceRow) error) {
+	t.Helper()
+	wait.For(t, jobTimeout, func() error {
+		rows, err := e.allDevices(t)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(rows, func(d control.DeviceRow) bool { return d.UUID == uuid })
+		if i < 0 {
+			return fmt.Errorf("there is no device %s", uuid)
+		}
+		return check(rows[i])
+	})
+}
+
+// allDevices returns the devices of all workers, of which there must be some.
+func (e *env) allDevices(t *testing.T) ([]control.DeviceRow, error) {
+	t.Helper()
+	r := e.ctl(t, "devices", "--json")
+	var rows []control.DeviceRow
+	if err := json.Unmarshal([]byte(r.Stdout), &rows); err != nil {
+		return nil, fmt.Errorf("gpuqctl devices: exit code %d, %q: %w", r.Code, r.Stderr, err)
+	}
+	if len(rows) == 0 {
+		return nil, errors.New("there are no devices")
+	}
+	return rows, nil
 }
 
 // pid returns the process of a unit.
