@@ -71,11 +71,12 @@ bin/gpuqctl: PACKAGE := ./ctl
 bin/gpuqd-shim: PACKAGE := ./daemon/shim
 bin/gpuq-cluster: PACKAGE := ./test/cluster/gpuq-cluster
 
-# The only program that links C: NVML. The others run on any Linux.
+# The only program that links C: NVML. The others run on any Linux. Its symbols are
+# bound when they are called, after NVML was loaded; not all compilers do so unasked.
 bin/gpuqd-device: PACKAGE := ./daemon/nvml
 bin/gpuqd-device: $(SOURCES)
 	@echo "build $@"
-	@CGO_ENABLED=1 $(BUILD) -o $@ $(PACKAGE)
+	@CGO_ENABLED=1 $(BUILD) -ldflags '-extldflags=-Wl,-z,lazy' -o $@ $(PACKAGE)
 	@touch $@
 
 $(STATIC): $(SOURCES)

@@ -33,8 +33,9 @@ one, or all; of faults of the driver it is all.
 ` + faultHelp() + `
 A fault lasts until --for is over, until what ends it, or until clear; an XID and
 memory errors have no end: what they did to the device is ended by gpuqctl resume.
-The event is recorded with your name. Hosts with real devices refuse. For
-operators.`,
+With --quiet memory errors are not told of as they happen: the next look at the
+device, as that after a job, finds them counted. The event is recorded with your
+name. Hosts with real devices refuse. For operators.`,
 		Example: `  gpuqctl simulate device worker_2 0 xid --xid 79
   gpuqctl simulate device worker_2 0 process --pid 4711 --memory 3GiB
   gpuqctl simulate device worker_2 1 memory --memory 500MiB --for 1m
@@ -47,6 +48,7 @@ operators.`,
 	flags.SortFlags = false
 	flags.IntVar(&c.fault.XID, fault.ParamXID, 0, "code of the XID error, such as 79")
 	flags.IntVar(&c.fault.Count, fault.ParamCount, 0, "how many errors (default 1)")
+	flags.BoolVar(&c.fault.Quiet, fault.ParamQuiet, false, "count the errors and report none: the next look at the device finds them")
 	flags.IntVar(&c.fault.PID, fault.ParamPID, 0, "process of that host that shows on the device")
 	flags.StringVar(&c.memory, "memory", "", "how much is in use, as a `size` such as 3GiB")
 	flags.StringVar(&c.fault.Action, fault.ParamAction, "", strings.Join(fault.Recoveries, ", "))

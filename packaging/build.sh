@@ -41,8 +41,11 @@ say "building version $VERSION"
 compile gpuqd ./daemon 0
 compile gpuqctl ./ctl 0
 compile gpuqd-shim ./daemon/shim 0
-# It links C, so it gets what C programs of a distribution get.
-extldflags="-extldflags '-Wl,-z,relro -Wl,-z,now'" \
+# It links C, so it gets what C programs of a distribution get, but for one thing:
+# its symbols must be bound when they are called, which is after it has loaded the
+# NVML library. Bound at the start (-z now, the default of some compilers) they are
+# not there, and it cannot start on any host.
+extldflags="-extldflags '-Wl,-z,relro -Wl,-z,lazy'" \
 	CGO_CFLAGS='-O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wno-deprecated-declarations' \
 	compile gpuqd-device ./daemon/nvml 1 -buildmode=pie
 

@@ -114,7 +114,10 @@ check_libraries() {
 
 check_programs() {
 	say "programs"
-	local said
+	local said status=0
+	# Without a driver it says so, and ends with 3: what cannot even be loaded ends otherwise.
+	said=$("$scratch/root/usr/lib/gpuqd/gpuqd-device" --once 2>&1) || status=$?
+	[ $status -eq 0 ] || [ $status -eq 3 ] || fail "gpuqd-device does not run: exit code $status, $said"
 	for said in "$("$scratch/root/usr/sbin/gpuqd" --version)" "$("$scratch/root/usr/bin/gpuqctl" version --client)"; do
 		case $said in
 		*"$VERSION (${COMMIT:0:12}"*) ;;

@@ -66,14 +66,15 @@ func (a *Agent) changeDrain(ctx context.Context, caller control.Caller, c drainC
 	if err != nil {
 		return control.DrainReply{}, a.askedOfHost(ctx, c.host, err)
 	}
+	// Before the host is told: a drain may end what runs there at once.
+	running, runningErr := a.runningOn(ctx, l, h.Name, device)
 	told := a.tellDrain(ctx, caller, c, h, device)
 	if changed || told.Changed {
 		a.recordDrain(ctx, caller, c, device, before, told.Changed)
 	}
-	reply := control.DrainReply{Host: h.Name, Device: device, Changed: changed || told.Changed}
-	reply.Running, err = a.runningOn(ctx, l, h.Name, device)
-	if err != nil {
-		return reply, a.asked(ctx, err)
+	reply := control.DrainReply{Host: h.Name, Device: device, Changed: changed || told.Changed, Running: running}
+	if runningErr != nil {
+		return reply, a.asked(ctx, runningErr)
 	}
 	reply.Warning = joinReasons(told.Warning, stillDrained(h, device, c.drain))
 	return reply, nil

@@ -89,6 +89,11 @@ func (f *SimulatedFault) set(key string, value any) error {
 			return fmt.Errorf("want %s", form(reflect.ValueOf("")))
 		}
 		*into = fault.Kind(text)
+	case *bool:
+		var ok bool
+		if *into, ok = value.(bool); !ok {
+			return fmt.Errorf("want %s", form(reflect.ValueOf(false)))
+		}
 	case *int:
 		if !isNumber {
 			return fmt.Errorf("want %s", form(reflect.ValueOf(0)))
@@ -108,7 +113,7 @@ func (f *SimulatedFault) keys() map[string]any {
 	return map[string]any{
 		"after": &f.After, fault.ParamKind: &f.Kind, fault.ParamDevice: &f.Device, fault.ParamXID: &f.XID, fault.ParamCount: &f.Count,
 		fault.ParamMemory: &f.MemoryBytes, fault.ParamPID: &f.PID, fault.ParamAction: &f.Action, fault.ParamDegree: &f.Celsius,
-		fault.ParamReason: &f.Reason, fault.ParamFor: &f.For,
+		fault.ParamReason: &f.Reason, fault.ParamFor: &f.For, fault.ParamQuiet: &f.Quiet,
 	}
 }
 

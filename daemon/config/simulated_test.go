@@ -21,6 +21,7 @@ func TestSimulatedFaults(t *testing.T) {
 		{Fault: fault.Fault{Kind: fault.Sick, Device: "all", Reason: "it smokes", For: job.Duration(time.Second)}},
 		{Fault: fault.Fault{Kind: fault.Memory, Device: "1", MemoryBytes: 1 << 30}},
 		{Fault: fault.Fault{Kind: fault.Silent}},
+		{Fault: fault.Fault{Kind: fault.Uncorrected, Device: "1", Quiet: true}},
 	}
 	t.Run("AreReadFromTables", func(t *testing.T) {
 		cfg := Default()
@@ -42,6 +43,10 @@ device = 1
 memory_bytes = 1073741824
 [[device.simulated_faults]]
 fault = "silent"
+[[device.simulated_faults]]
+fault = "ecc_uncorrected"
+device = 1
+quiet = true
 `), &cfg)
 		if len(d.problems) > 0 || !reflect.DeepEqual(cfg.Device.SimulatedFaults, want) {
 			t.Errorf("%v\n%+v", d.problems, cfg.Device.SimulatedFaults)
@@ -69,6 +74,7 @@ fault = "silent"
 		"FaultIsANumber":   {`[{ fault = 1, device = 0 }]`, "entry 1: fault: want a text"},
 		"ReasonIsANumber":  {`[{ fault = "sick", device = 0, reason = 1 }]`, "entry 1: reason: want a text"},
 		"CodeIsAText":      {`[{ fault = "xid", device = 0, xid = "79" }]`, "entry 1: xid: want a whole number"},
+		"QuietIsAText":     {`[{ fault = "ecc_uncorrected", device = 0, quiet = "yes" }]`, "entry 1: quiet: want true or false"},
 		"NoCode":           {`[{ fault = "xid", device = 0 }]`, "entry 1: xid: xid needs it: want 1 to 999"},
 		"NegativeMemory":   {`[{ fault = "memory", device = 0, memory_bytes = -1 }]`, "entry 1: memory_bytes: want a whole number, not negative"},
 		"TooMuchMemory":    {`[{ fault = "memory", device = 0, memory_bytes = 85899345921 }]`, "is more than a device has"},

@@ -18,6 +18,7 @@ type ailing struct {
 	script      []dueFault
 	lasts       []ailment         // in the order in which they struck
 	uncorrected map[string]uint64 // errors by UUID
+	uncounted   []quietErrors     // that no inventory has shown
 	events      []Event           // that nobody has been told
 	heard       time.Time         // when silence began
 	toldSilence bool
@@ -27,6 +28,14 @@ type ailing struct {
 type dueFault struct {
 	at time.Time
 	fault.Fault
+}
+
+// quietErrors are counted from the first look that is asked for after them, as a
+// driver's counters are sampled.
+type quietErrors struct {
+	uuid  string
+	count uint64
+	after uint64 // the look
 }
 
 // ailment is a fault that lasts.
@@ -122,15 +131,15 @@ func (s *Simulated) strike(f fault.Fault, now time.Time) error {
 		case f.Kind == fault.Clear:
 			s.lasts = slices.DeleteFunc(s.lasts, func(a ailment) bool { return a.uuid == uuid })
 			delete(s.uncorrected, uuid)
+			s.uncounted = slices.DeleteFunc(s.uncounted, func(q quietErrors) bool { return q.uuid == uuid })
 		case f.Kind.Ends() != "":
 			s.lasts = slices.DeleteFunc(s.lasts, func(a ailment) bool { return a.uuid == uuid && a.Kind == f.Kind.Ends() })
 		case f.Kind == fault.XID:
 			s.events = append(s.events, Event{UUID: uuid, Kind: EventXID, XID: f.XID, Count: f.Times(), At: now})
+		case f.Kind == fault.Uncorrected && f.Quiet:
+			s.uncounted = append(s.uncounted, quietErrors{uuid, uint64(f.Times()), s.look})
 		case f.Kind == fault.Uncorrected:
-			if s.uncorrected == nil {
-				s.uncorrected = map[string]uint64{}
-			}
-			s.uncorrected[uuid] += uint64(f.Times())
+			s.count(uuid, uint64(f.Times()))
 			s.events = append(s.events, Event{UUID: uuid, Kind: EventUncorrected, Count: f.Times(), At: now})
 		default:
 			err = errors.Join(err, s.last(ailment{Fault: f, uuid: uuid}, now))
@@ -140,6 +149,14 @@ func (s *Simulated) strike(f fault.Fault, now time.Time) error {
 		s.lasts = nil
 	}
 	return err
+}
+
+// count counts memory errors. s.mu is held.
+func (s *Simulated) count(uuid string, errors uint64) {
+	if s.uncorrected == nil {
+		s.uncorrected = map[string]uint64{}
+	}
+	s.uncorrected[uuid] += errors
 }
 
 // last adds what lasts, in the place of what it replaces. s.mu is held.
@@ -171,13 +188,21 @@ func (s *Simulated) last(a ailment, now time.Time) (err error) {
 	return nil
 }
 
-// advance lets what is due strike, and ends what is over. s.mu is held.
+// advance lets what is due strike, counts what a look finds, and ends what is over.
+// s.mu is held.
 func (s *Simulated) advance(now time.Time) {
 	s.script = slices.DeleteFunc(s.script, func(f dueFault) bool {
 		if f.at.After(now) {
 			return false
 		}
 		_ = s.strike(f.Fault, now) // its device is there, or the configuration would have been refused
+		return true
+	})
+	s.uncounted = slices.DeleteFunc(s.uncounted, func(q quietErrors) bool {
+		if q.after == s.look {
+			return false
+		}
+		s.count(q.uuid, q.count)
 		return true
 	})
 	s.lasts = slices.DeleteFunc(s.lasts, func(a ailment) bool {

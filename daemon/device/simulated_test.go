@@ -254,6 +254,30 @@ func TestFaultsOfOneDevice(t *testing.T) {
 			}
 		})
 	})
+	t.Run("QuietErrorsAreSeenWithTheNextLook", func(t *testing.T) {
+		s := twoDevices()
+		simulate(t, s, func(h *heard) {
+			s.Look(1)
+			inject(t, s, fault.Fault{Kind: fault.Uncorrected, Device: "0", Count: 2, Quiet: true})
+			inject(t, s, fault.Fault{Kind: fault.Uncorrected, Device: "1", Quiet: true})
+			inject(t, s, fault.Fault{Kind: fault.Clear, Device: "1"})
+			inject(t, s, fault.Fault{Kind: fault.Temperature, Device: "1", Celsius: 60}) // is looked at all the time, and nobody asks
+			sleepFor(time.Minute)
+			if got := h.last(t); got.Devices[0].ECC.Uncorrected != 0 || len(got.Events) != 0 {
+				t.Errorf("they are seen: %+v", got)
+			}
+			s.Look(2)
+			s.Look(3)
+			if got := h.last(t); got.Devices[0].ECC.Uncorrected != 2 || got.Devices[0].ECC.UncorrectedAggregate != 2 || got.Devices[1].ECC.Uncorrected != 0 {
+				t.Errorf("%+v", got.Devices)
+			}
+			for _, r := range h.reports() {
+				if len(r.Events) > 0 {
+					t.Errorf("they are told of: %+v", r.Events)
+				}
+			}
+		})
+	})
 	t.Run("LostDeviceIsNotNamed", func(t *testing.T) {
 		s := twoDevices()
 		simulate(t, s, func(h *heard) {

@@ -51,7 +51,8 @@ type Fault struct {
 	Device string `json:"device" toml:"device,omitempty"`
 
 	XID         int          `json:"xid,omitempty" toml:"xid,omitzero"`
-	Count       int          `json:"count,omitempty" toml:"count,omitzero"` // how many errors; 0 is 1
+	Count       int          `json:"count,omitempty" toml:"count,omitzero"`  // how many errors; 0 is 1
+	Quiet       bool         `json:"quiet,omitempty" toml:"quiet,omitempty"` // counted and not reported: seen with the next look only
 	MemoryBytes uint64       `json:"memory_bytes,omitempty" toml:"memory_bytes,omitzero"`
 	PID         int          `json:"pid,omitempty" toml:"pid,omitzero"`
 	Action      string       `json:"action,omitempty" toml:"action,omitempty"` // of Recoveries
@@ -66,6 +67,7 @@ const (
 	ParamDevice = "device"
 	ParamXID    = "xid"
 	ParamCount  = "count"
+	ParamQuiet  = "quiet"
 	ParamMemory = "memory_bytes"
 	ParamPID    = "pid"
 	ParamAction = "action"
@@ -103,7 +105,7 @@ var Kinds = []Kind{
 
 var forms = map[Kind]form{
 	XID:         {does: "the driver reports an XID error", needs: []string{ParamXID}, may: []string{ParamCount}},
-	Uncorrected: {does: "uncorrected memory errors are counted and reported", may: []string{ParamCount}},
+	Uncorrected: {does: "uncorrected memory errors are counted and reported", may: []string{ParamCount, ParamQuiet}},
 	Lost:        {does: "the driver does not report the device any more", may: []string{ParamFor}},
 	Back:        {does: "ends lost", ends: Lost},
 	Recovery:    {does: "the driver wants an action before it is used again", needs: []string{ParamAction}, may: []string{ParamFor}},
@@ -179,6 +181,7 @@ func (f Fault) params() []param {
 	return []param{
 		{ParamXID, f.XID != 0, within(f.XID, XIDMax), upTo(XIDMax)},
 		{ParamCount, f.Count != 0, within(f.Count, CountMax), upTo(CountMax)},
+		{ParamQuiet, f.Quiet, true, "true"},
 		{ParamPID, f.PID != 0, within(f.PID, PIDMax), "the process ID of a process of that host"},
 		{ParamMemory, f.MemoryBytes != 0, f.MemoryBytes <= MemoryBytesMax, "an amount up to the device's memory"},
 		{ParamAction, f.Action != "", slices.Contains(Recoveries, f.Action), strings.Join(Recoveries, ", ")},
@@ -227,6 +230,9 @@ func (f Fault) String() string {
 	}
 	if f.Count > 1 {
 		text += fmt.Sprintf(", %d times", f.Count)
+	}
+	if f.Quiet {
+		text += ", seen with the next look"
 	}
 	if f.For != 0 {
 		text += ", for " + f.For.String()

@@ -13,7 +13,7 @@ import (
 // good has a fault of each kind with all that it may have.
 var good = map[Kind]Fault{
 	XID:         {Device: "0", XID: 79, Count: 3},
-	Uncorrected: {Device: "all", Count: 2},
+	Uncorrected: {Device: "all", Count: 2, Quiet: true},
 	Lost:        {Device: "GPU-sim-1", For: job.Duration(time.Second)},
 	Back:        {Device: "1"},
 	Recovery:    {Device: "1", Action: "gpu_reset"},
@@ -44,7 +44,7 @@ func TestCheck(t *testing.T) {
 	})
 	t.Run("EveryParameterThatAKindHasNoUseForIsRefused", func(t *testing.T) {
 		full := Fault{
-			XID: 1, Count: 1, MemoryBytes: 1, PID: 1, Action: "gpu_reset", Celsius: 1, Reason: "r", For: job.Duration(time.Second),
+			XID: 1, Count: 1, Quiet: true, MemoryBytes: 1, PID: 1, Action: "gpu_reset", Celsius: 1, Reason: "r", For: job.Duration(time.Second),
 		}
 		for _, k := range Kinds {
 			full.Kind, full.Device = k, AllDevices
@@ -102,7 +102,7 @@ func TestString(t *testing.T) {
 		got[k] = f.String()
 	}
 	want := map[Kind]string{
-		XID: "xid 79, 3 times", Uncorrected: "ecc_uncorrected, 2 times", Lost: "lost, for 1s", Back: "back",
+		XID: "xid 79, 3 times", Uncorrected: "ecc_uncorrected, 2 times, seen with the next look", Lost: "lost, for 1s", Back: "back",
 		Recovery: "recovery gpu_reset", Memory: "memory 3 GiB", Process: "process 4711 5 MiB, for 1h0m0s",
 		Throttle: `throttle "hot"`, Temperature: "temperature 95 C", Sick: `sick "it smokes"`, Clear: "clear",
 		DriverGone: "driver_gone, for 1s", DriverBack: "driver_back", Silent: "silent", Speak: "speak",

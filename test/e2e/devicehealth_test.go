@@ -50,11 +50,11 @@ func testDeviceXID(t *testing.T, e *env) {
 		t.Errorf("attempt %d runs on %s", again.Attempt, again.Owner.Host)
 	}
 	g.open(t)
-	if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 2 || end.Failures != 0 || end.Requeues != 1 {
-		t.Errorf("job is %s (%s) after attempt %d, %d failures, %d requeues", end.State, end.Reason, end.Attempt, end.Failures, end.Requeues)
+	if end := e.expectOneResult(t, j.ID, job.Succeeded); end.Attempt != 2 || end.Failures != 0 || end.Requeues != 1 {
+		t.Errorf("job is %s after attempt %d, %d failures, %d requeues", end.State, end.Attempt, end.Failures, end.Requeues)
 	}
-	if end := e.waitEnd(t, bystander.ID); end.State != job.Succeeded || end.Attempt != 1 {
-		t.Errorf("the job beside it is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	if end := e.expectOneResult(t, bystander.ID, job.Succeeded); end.Attempt != 1 {
+		t.Errorf("the job beside it is %s after attempt %d", end.State, end.Attempt)
 	}
 	where := fmt.Sprintf("%s/%d", host, index)
 	for _, says := range []string{"takes work again", "was not drained"} {
@@ -69,6 +69,8 @@ func testDeviceXID(t *testing.T, e *env) {
 // testHostXID has an error of one device that concerns the whole host.
 func testHostXID(t *testing.T, e *env) {
 	const host = "worker_3"
+	xids := e.metric(t, `gpuqd_device_xids_total{class="host",xid="151"}`)
+	confined := e.metric(t, `gpuqd_device_quarantines_total{reason="xid_host"}`)
 	w, g := newWitness(t), newGate(t)
 	resume := e.only(t, host)
 	first, _, _ := e.startOnDevice(t, w, g)
@@ -79,12 +81,14 @@ func testHostXID(t *testing.T, e *env) {
 		e.waitDevice(t, host, i, inState("sick", "XID 151"))
 	}
 	e.waitMetric(t, `gpuqd_devices{state="sick"}`, 2)
+	e.waitMetric(t, `gpuqd_device_xids_total{class="host",xid="151"}`, xids+1)
+	e.waitMetric(t, `gpuqd_device_quarantines_total{reason="xid_host"}`, confined+2)
 	resume()
 	g.open(t)
 	for _, j := range []*job.Job{first, second} {
 		e.expectRequeued(t, j.ID, "XID 151")
-		if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 2 || end.Result.Host == host {
-			t.Errorf("job is %s (%s) on %s after attempt %d", end.State, end.Reason, end.Result.Host, end.Attempt)
+		if end := e.expectOneResult(t, j.ID, job.Succeeded); end.Attempt != 2 || end.Failures != 0 || end.Result.Host == host {
+			t.Errorf("job is %s on %s after attempt %d, %d failures", end.State, end.Result.Host, end.Attempt, end.Failures)
 		}
 	}
 	if reply := e.resume(t, host, ""); !reply.Changed {
@@ -106,12 +110,33 @@ func testProgramXID(t *testing.T, e *env) {
 	e.waitMetric(t, `gpuqd_device_xids_total{class="application",xid="31"}`, xids+1)
 	e.waitDevice(t, host, index, inState("busy", ""))
 	g.open(t)
-	end := e.waitEnd(t, j.ID)
-	if end.State != job.Failed || end.Result.Class != job.ClassUser || end.Result.ExitCode != 3 || end.Attempt != 1 {
+	end := e.expectOneResult(t, j.ID, job.Failed)
+	if end.Result.Class != job.ClassUser || end.Result.ExitCode != 3 || end.Attempt != 1 {
 		t.Errorf("job is %s, %+v", end.State, end.Result)
 	}
 	e.why(t, host, j.ID, "XID 31")
 	e.waitDevice(t, host, index, inState("free", ""))
+}
+
+// testNoticeXID has the driver tell what concerns nobody now: it is counted, and a
+// job that fails on the device is told nothing of it.
+func testNoticeXID(t *testing.T, e *env) {
+	const series = `gpuqd_device_xids_total{class="notice",xid="63"}`
+	xids := e.metric(t, series)
+	w, g := newWitness(t), newGate(t)
+	j, index, _ := e.startOnDevice(t, w, g, "exit 3")
+	host := j.Owner.Host
+	e.fault(t, host, fault.Fault{Kind: fault.XID, Device: fmt.Sprint(index), XID: 63})
+	e.waitMetric(t, series, xids+1)
+	e.waitDevice(t, host, index, inState("busy", ""))
+	g.open(t)
+	if end := e.expectOneResult(t, j.ID, job.Failed); end.Result.Class != job.ClassUser || end.Attempt != 1 || strings.Contains(end.Result.Reason, "XID") {
+		t.Errorf("job is %s, %+v", end.State, end.Result)
+	}
+	e.waitDevice(t, host, index, inState("free", ""))
+	if log := e.log(t, host); !strings.Contains(log, "XID 63") {
+		t.Errorf("the log of %s does not name it", host)
+	}
 }
 
 // testDeviceFails goes through what else a driver can say of a device.
@@ -121,14 +146,28 @@ func testDeviceFails(t *testing.T, e *env) {
 		reason string // the device's
 		told   string // of the job that is ended; "" where it goes on
 		resume bool   // ends it; else it is over with the fault
+		counts string // a series that grows by one
 	}{
-		"UnknownXID":      {fault.Fault{Kind: fault.XID, XID: 998}, "XID 998", "", true},
-		"MemoryErrors":    {fault.Fault{Kind: fault.Uncorrected, Count: 2}, "uncorrectable memory error", "uncorrectable memory error", true},
-		"ResetIsAskedFor": {fault.Fault{Kind: fault.Recovery, Action: "gpu_reset"}, "gpu_reset", "gpu_reset", false},
-		"DrainIsAskedFor": {fault.Fault{Kind: fault.Recovery, Action: "drain_and_reset"}, "drain_and_reset", "", false},
-		"Lost":            {fault.Fault{Kind: fault.Lost}, "lost", "the driver does not report it any more", false},
+		"UnknownXID": {
+			fault.Fault{Kind: fault.XID, XID: 998},
+			"XID 998", "", true,
+			`gpuqd_device_quarantines_total{reason="xid_unknown"}`,
+		},
+		"MemoryErrors": {
+			fault.Fault{Kind: fault.Uncorrected, Count: 2},
+			"uncorrectable memory error", "uncorrectable memory error", true,
+			`gpuqd_device_quarantines_total{reason="ecc"}`,
+		},
+		"ResetIsAskedFor": {fault.Fault{Kind: fault.Recovery, Action: "gpu_reset"}, "gpu_reset", "gpu_reset", false, ""},
+		"DrainIsAskedFor": {fault.Fault{Kind: fault.Recovery, Action: "drain_and_reset"}, "drain_and_reset", "", false, ""},
+		"Lost":            {fault.Fault{Kind: fault.Lost}, "lost", "the driver does not report it any more", false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			const others = `gpuqd_device_xids_total{class="unknown",xid="other"}`
+			counted, xids := 0.0, e.metric(t, others)
+			if c.counts != "" {
+				counted = e.metric(t, c.counts)
+			}
 			w, g := newWitness(t), newGate(t)
 			j, index, _ := e.startOnDevice(t, w, g)
 			host, uuid := j.Owner.Host, j.Owner.Devices[0]
@@ -137,6 +176,13 @@ func testDeviceFails(t *testing.T, e *env) {
 			e.fault(t, host, c.fault)
 			e.waitDevice(t, host, index, inState("sick", c.reason))
 			e.waitMetric(t, `gpuqd_devices{state="sick"}`, 1)
+			if c.counts != "" {
+				e.waitMetric(t, c.counts, counted+1)
+			}
+			if c.fault.Kind == fault.XID {
+				xids++
+			}
+			e.waitMetric(t, others, xids)
 			attempts := 1
 			if c.told != "" {
 				attempts = 2
@@ -148,8 +194,8 @@ func testDeviceFails(t *testing.T, e *env) {
 				t.Errorf("it is held by %q, want %s", d.JobID, j.ID)
 			}
 			g.open(t)
-			if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != attempts {
-				t.Errorf("job is %s (%s) after attempt %d, want %d", end.State, end.Reason, end.Attempt, attempts)
+			if end := e.expectOneResult(t, j.ID, job.Succeeded); end.Attempt != attempts || end.Failures != 0 {
+				t.Errorf("job is %s after attempt %d, %d failures, want %d and none", end.State, end.Attempt, end.Failures, attempts)
 			}
 			e.waitDevice(t, host, index, inState("sick", c.reason))
 			if !c.resume {
@@ -172,8 +218,8 @@ func testDeviceDirty(t *testing.T, e *env) {
 	e.fault(t, host, fault.Fault{Kind: fault.Memory, Device: fmt.Sprint(index), MemoryBytes: 3 << 30})
 	e.waitDevice(t, host, index, inState("busy", "")) // while it runs, memory in use is what it is for
 	g.open(t)
-	if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 1 {
-		t.Errorf("job is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	if end := e.expectOneResult(t, j.ID, job.Succeeded); end.Attempt != 1 {
+		t.Errorf("job is %s after attempt %d", end.State, end.Attempt)
 	}
 	e.waitDevice(t, host, index, inState("sick", "not clean: 3.0 GiB"))
 	e.waitDevice(t, host, 1-index, inState("free", ""))
@@ -211,14 +257,12 @@ func testForeignProcess(t *testing.T, e *env) {
 		t.Error("the process is gone: it was not gpuqd's to end")
 	}
 	end()
-	if one := e.waitEnd(t, second); one.State != job.Succeeded {
-		t.Errorf("job is %s (%s)", one.State, one.Reason)
-	}
+	e.expectOneResult(t, second, job.Succeeded)
 	e.waitDevice(t, host, 0, inState("free", ""))
 	e.waitMetric(t, "gpuqd_device_foreign_processes", 0)
 	g.open(t)
-	if one := e.waitEnd(t, j.ID); one.State != job.Succeeded || one.Attempt != 1 {
-		t.Errorf("job is %s (%s) after attempt %d", one.State, one.Reason, one.Attempt)
+	if one := e.expectOneResult(t, j.ID, job.Succeeded); one.Attempt != 1 {
+		t.Errorf("job is %s after attempt %d", one.State, one.Attempt)
 	}
 }
 
@@ -240,8 +284,8 @@ func testOverUser(t *testing.T, e *env) {
 		use.Kind, use.Device = fault.Process, fmt.Sprint(index)
 		e.fault(t, host, use)
 	}
-	end := e.waitEnd(t, greedy.ID)
-	if end.State != job.Failed || end.Result.Class != job.ClassOOMGPU || end.Failures != 1 {
+	end := e.expectOneResult(t, greedy.ID, job.Failed)
+	if end.Result.Class != job.ClassOOMGPU || end.Failures != 1 {
 		t.Errorf("the one that took more is %s (%s), %+v", end.State, end.Reason, end.Result)
 	}
 	e.why(t, host, greedy.ID, "used 6144 MiB of device", "4096 MiB")
@@ -255,8 +299,8 @@ func testOverUser(t *testing.T, e *env) {
 		return nil
 	})
 	g.open(t)
-	if end := e.waitEnd(t, modest.ID); end.State != job.Succeeded || end.Attempt != 1 {
-		t.Errorf("the other is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	if end := e.expectOneResult(t, modest.ID, job.Succeeded); end.Attempt != 1 {
+		t.Errorf("the other is %s after attempt %d", end.State, end.Attempt)
 	}
 	e.waitDevice(t, host, index, inState("free", ""))
 }
@@ -317,8 +361,8 @@ func testInstances(t *testing.T, e *env) {
 	}
 	resume()
 	g.open(t)
-	if end := e.waitEnd(t, j.ID); end.State != job.Succeeded || end.Attempt != 2 {
-		t.Errorf("job is %s (%s) after attempt %d", end.State, end.Reason, end.Attempt)
+	if end := e.expectOneResult(t, j.ID, job.Succeeded); end.Attempt != 2 {
+		t.Errorf("job is %s after attempt %d", end.State, end.Attempt)
 	}
 	for i := range 2 {
 		if reply := e.resume(t, host, fmt.Sprint(first+i)); !reply.Changed {
@@ -338,7 +382,7 @@ func testBreaker(t *testing.T, e *env) {
 	e.mendAtEnd(t, host)
 	for _, command := range [][]string{{"false"}, {"sh", "-c", "exit 3"}, {"false"}} {
 		id := e.submit(t, append([]string{"--"}, command...)...)
-		if j := e.waitEnd(t, id); j.State != job.Failed || j.Result.Class != job.ClassUser {
+		if j := e.expectOneResult(t, id, job.Failed); j.Result.Class != job.ClassUser {
 			t.Errorf("%q is %s (%s)", command, j.State, j.Reason)
 		}
 	}
@@ -349,8 +393,8 @@ func testBreaker(t *testing.T, e *env) {
 	if reply := e.resume(t, host, "0"); !reply.Changed {
 		t.Errorf("resume: %+v", reply)
 	}
-	if j := e.waitEnd(t, id); j.State != job.Succeeded || j.Attempt != 1 {
-		t.Errorf("job is %s (%s) after attempt %d", j.State, j.Reason, j.Attempt)
+	if j := e.expectOneResult(t, id, job.Succeeded); j.Attempt != 1 {
+		t.Errorf("job is %s after attempt %d", j.State, j.Attempt)
 	}
 	e.waitDevice(t, host, 0, inState("free", ""))
 }

@@ -29,7 +29,7 @@ func TestHungDriver(t *testing.T) {
 		{UUID: "GPU-b", Model: "NVIDIA H100 80GB HBM3", Bus: 2, Minor: 1, Memory: 80 << 30},
 	}})
 	e := startClusterOver(t, driver)
-	e.waitDevices(t, "free")
+	e.waitDevices(t, "free", "")
 
 	w, gate := newWitness(t), filepath.Join(t.TempDir(), "gate")
 	running := e.submit(t, append([]string{"--"}, w.script("while [ ! -e "+gate+" ]; do sleep 0.1; done")...)...)
@@ -50,18 +50,16 @@ func TestHungDriver(t *testing.T) {
 	driver.Change(t, func(s *scriptednvml.Script) {
 		s.Calls = []scriptednvml.Call{{Name: "nvmlDeviceGetUUID", Hangs: true}}
 	})
-	for _, d := range e.waitDevices(t, "sick") {
-		if !strings.Contains(d.Reason, "nothing for") {
-			t.Errorf("%s is sick as %q, want that nothing is heard", d.UUID, d.Reason)
-		}
-	}
+	e.waitDevices(t, "sick", "has said nothing for 2s; it may hang in the driver")
 	waiting := e.submit(t, append([]string{"--"}, w.script("true")...)...)
+	e.why(t, "worker_1", waiting, "2 sick: device 0, ", "said nothing for 2s")
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if j := e.waitEnd(t, running); j.State != job.Succeeded || j.Attempt != 1 {
-		t.Errorf("the job on the silent device is %s in attempt %d (%s), want succeeded in its first", j.State, j.Attempt, j.Reason)
+	if j := e.expectOneResult(t, running, job.Succeeded); j.Attempt != 1 {
+		t.Errorf("the job on the silent device is %s in attempt %d, want its first", j.State, j.Attempt)
 	}
+	e.waitMetric(t, `gpuqd_devices{state="sick"}`, 2)
 	if j := e.show(t, waiting); j.State != job.Queued {
 		t.Errorf("the next job is %s, want queued: no device can be trusted", j.State)
 	}
@@ -70,18 +68,12 @@ func TestHungDriver(t *testing.T) {
 	}
 
 	driver.Change(t, func(s *scriptednvml.Script) { s.Calls = nil })
-	if j := e.waitEnd(t, waiting); j.State != job.Succeeded {
-		t.Errorf("the next job is %s (%s), want succeeded", j.State, j.Reason)
-	}
-	e.waitDevices(t, "free")
+	e.expectOneResult(t, waiting, job.Succeeded)
+	e.waitDevices(t, "free", "")
 	if now := e.pid(t, "worker_1"); now != daemon {
 		t.Errorf("gpuqd was process %d and is %d: it has noticed", daemon, now)
 	}
-	log, err := os.ReadFile(e.LogPath("worker_1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(log), "loop makes no progress") {
+	if strings.Contains(e.log(t, "worker_1"), "loop makes no progress") {
 		t.Error("a loop of gpuqd stood still while the driver hung")
 	}
 	if t.Failed() {
@@ -108,21 +100,22 @@ func startClusterOver(t *testing.T, driver *scriptednvml.Library) *env {
 	return e
 }
 
-// waitDevices waits until there are devices and all are in a state.
-func (e *env) waitDevices(t *testing.T, state string) (rows []control.DeviceRow) {
+// waitDevices waits until there are devices and all are in a state, for a reason that
+// has a text.
+func (e *env) waitDevices(t *testing.T, state, reason string) {
 	t.Helper()
-	wait.For(t, jobTimeout, func() (err error) {
-		if rows, err = e.allDevices(t); err != nil {
+	wait.For(t, jobTimeout, func() error {
+		rows, err := e.allDevices(t)
+		if err != nil {
 			return err
 		}
 		for _, row := range rows {
-			if row.State != state {
-				return fmt.Errorf("%s is %s (%s), want %s", row.UUID, row.State, row.Reason, state)
+			if row.State != state || !strings.Contains(row.Reason, reason) {
+				return fmt.Errorf("%s is %s (%s), want %s (%s)", row.UUID, row.State, row.Reason, state, reason)
 			}
 		}
 		return nil
 	})
-	return rows
 }
 
 // waitRow waits until a device is as a check wants it.

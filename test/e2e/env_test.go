@@ -141,6 +141,16 @@ func (e *env) logTails(t *testing.T) {
 	}
 }
 
+// log returns what a daemon has logged.
+func (e *env) log(t *testing.T, worker string) string {
+	t.Helper()
+	text, err := os.ReadFile(e.LogPath(worker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // witness is a file that payloads append to: what really ran.
 type witness struct{ path string }
 

@@ -176,7 +176,7 @@ var helper = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "gpuqd-device")
-	build := exec.Command("go", "build", "-o", path, "gpuqd/daemon/nvml")
+	build := exec.Command("go", "build", "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", path, "gpuqd/daemon/nvml")
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if said, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(err, errors.New(string(said)))
