@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"gpuqd/daemon/durable"
 	"gpuqd/daemon/runner"
 
 	"github.com/google/uuid"
@@ -38,7 +39,7 @@ func installID(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		id := uuid.NewString()
-		return id, writeNew(path, id+"\n")
+		return id, durable.Replace(path, []byte(id+"\n"))
 	}
 	if err != nil {
 		return "", err
@@ -48,20 +49,4 @@ func installID(path string) (string, error) {
 		return "", fmt.Errorf("%s holds %q, which is no UUID: restore it, or remove it to make this a new installation", path, id)
 	}
 	return id, nil
-}
-
-// writeNew puts text into a new file, whole and on disk, or not at all.
-func writeNew(path, text string) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".install_id-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already after the rename
-	if _, err := file.WriteString(text); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }

@@ -3,13 +3,13 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"time"
 
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/control"
+	"gpuqd/daemon/durable"
 	"gpuqd/daemon/job"
 )
 
@@ -30,23 +30,7 @@ func (s strike) write(path string) error {
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".rehearsal-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already after the rename
-	_, err = file.Write(append(text, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.Replace(path, append(text, '\n'))
 }
 
 func readStrike(path string) (s strike, err error) {

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
+
+	"gpuqd/daemon/durable"
 )
 
 // stateFile is where quarantines and breakers outlive the daemon.
@@ -114,7 +115,7 @@ func (m *Manager) save() {
 	m.file.dirty = false
 	m.mu.Unlock()
 	if err == nil {
-		err = replaceFile(m.file.path, data)
+		err = durable.Replace(m.file.path, data)
 	}
 	if err == nil {
 		return
@@ -123,27 +124,4 @@ func (m *Manager) save() {
 	m.mu.Lock()
 	m.file.dirty = true
 	m.mu.Unlock()
-}
-
-// replaceFile puts data on disk under a name, whole, or leaves what was there.
-func replaceFile(path string, data []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".devices-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already after the rename
-	if _, err := file.Write(data); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -28,7 +28,7 @@ func TestImports(t *testing.T) {
 	if slices.Contains(client, library) {
 		t.Error("daemon/device links NVML, and so would gpuqd")
 	}
-	allowed := []string{"gpuqd/daemon/nvml", "gpuqd/daemon/device", "gpuqd/daemon/fault", "gpuqd/daemon/job"}
+	allowed := []string{"gpuqd/daemon/nvml", "gpuqd/daemon/device", "gpuqd/daemon/durable", "gpuqd/daemon/fault", "gpuqd/daemon/job"}
 	for _, pkg := range helper {
 		if strings.HasPrefix(pkg, "gpuqd/") && !slices.Contains(allowed, pkg) || pkg == "net/http" {
 			t.Errorf("gpuqd-device links %s", pkg)

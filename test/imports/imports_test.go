@@ -98,6 +98,7 @@ func within(path, prefix string) bool {
 var allowed = map[string][]string{
 	"daemon/job":             {},
 	"daemon/health":          {},
+	"daemon/durable":         {},
 	"daemon/fault":           {"daemon/job"},
 	"daemon/version":         {},
 	"daemon/runner/proctree": {},
@@ -107,7 +108,7 @@ var allowed = map[string][]string{
 	"daemon/config":         {"daemon/fault", "daemon/job"},
 	"daemon/broker":         {"daemon/health", "daemon/job"},
 	"daemon/dedup":          {"daemon/health", "daemon/job"},
-	"daemon/device":         {"daemon/fault", "daemon/job"},
+	"daemon/device":         {"daemon/durable", "daemon/fault", "daemon/job"},
 	"daemon/ledger":         {"daemon/health", "daemon/job"},
 	"daemon/placement":      {"daemon/job"},
 	"daemon/ledger/mongodb": {"daemon/health", "daemon/job", "daemon/ledger"},
@@ -120,7 +121,7 @@ var allowed = map[string][]string{
 
 	"daemon/control": {"daemon/broker", "daemon/config", "daemon/fault", "daemon/job"},
 	"daemon/agent": {
-		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/fault", "daemon/health", "daemon/job",
+		"daemon/broker", "daemon/config", "daemon/control", "daemon/device", "daemon/durable", "daemon/fault", "daemon/health", "daemon/job",
 		"daemon/journald", "daemon/ledger", "daemon/placement", "daemon/runner",
 	},
 
