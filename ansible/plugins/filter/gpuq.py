@@ -1,0 +1,72 @@
+"""Filters of the gpuqd playbooks."""
+
+import base64
+import hashlib
+import hmac
+import json
+
+from ansible.errors import AnsibleFilterError
+
+
+def rabbitmq_hash(password, user):
+    """The form in which RabbitMQ stores a password: base64 of salt and SHA-256.
+
+    The salt follows from account and password, so that the same password gives
+    the same definitions file at every run.
+
+    Source: RabbitMQ's documentation, "Credentials and Passwords".
+    """
+    salt = hmac.new(password.encode(), user.encode(), hashlib.sha256).digest()[:4]
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def toml_value(value):
+    """A value as TOML writes it within a line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, where nothing is written as a surrogate pair.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    if isinstance(value, dict):
+        pairs = ("%s = %s" % (toml_value(str(k)), toml_value(v)) for k, v in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    raise AnsibleFilterError("no TOML for %r: want texts, numbers, booleans, lists and maps" % (value,))
+
+
+def toml(sections):
+    """Sections of keys as a TOML file; a key that is no map stands before them all."""
+    lines = []
+    for key, value in sections.items():
+        if not isinstance(value, dict):
+            lines.append("%s = %s" % (key, toml_value(value)))
+    for section, keys in sections.items():
+        if isinstance(keys, dict):
+            if lines:
+                lines.append("")
+            lines.append("[%s]" % section)
+            lines.extend("%s = %s" % (key, toml_value(value)) for key, value in keys.items())
+    return "\n".join(lines) + "\n"
+
+
+def without_keys(sections, dotted):
+    """The sections without the keys that are named "section.key"."""
+    return {
+        section: {key: value for key, value in keys.items() if "%s.%s" % (section, key) not in dotted}
+        for section, keys in sections.items()
+    }
+
+
+class FilterModule:
+    """Makes the filters known to Ansible."""
+
+    def filters(self):
+        """Their names."""
+        return {
+            "gpuq_rabbitmq_hash": rabbitmq_hash,
+            "gpuq_toml": toml,
+            "gpuq_without_keys": without_keys,
+        }
