@@ -37,6 +37,7 @@ BUILD := $(GO) build -trimpath -buildvcs=$(VCS)
 SOURCES := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path './.*' -prune -o -name '*.go' ! -name '*_test.go' -print) go.mod go.sum
 SCRIPTS := $(shell find . -path ./bin -prune -o -path ./dist -prune -o -path ./.git -prune -o -path ./.gpuq -prune -o -type f -name '*.sh' -print) .ci/run \
 	$(wildcard packaging/deb/* packaging/rpm/*)
+PLAYBOOKS := $(filter-out requirements.yml,$(notdir $(wildcard ansible/*.yml)))
 # Those with tests: nfpm's only pins a program.
 MODULES := $(sort $(dir $(wildcard test/tools/*/*_test.go)))
 
@@ -115,6 +116,15 @@ test: deps build ## Run all tests (PKG=./some/package for some)
 e2e: deps/hosts ## Boot Debian hosts and test gpuqd on them, as root, 20 minutes (RUN=TestPowerCut for some)
 	GPUQ_HOSTS=1 $(GO) test -count=1 -timeout 75m -v -run '$(RUN)' ./test/hosts
 
+# From bare hosts to a site, by the playbooks of ansible/.
+.PHONY: e2e/site
+e2e/site: deps/site ## Run the playbooks on Debian hosts booted here, as root, half an hour
+	GPUQ_SITE=1 $(GO) test -count=1 -timeout 75m -v ./test/site
+
+.PHONY: deps/site
+deps/site:
+	@packaging/install-deps.sh hosts site
+
 .PHONY: deps/hosts
 deps/hosts:
 	@packaging/install-deps.sh hosts
@@ -170,12 +180,21 @@ test/race: deps build ## Run all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(PKG)
 
 .PHONY: lint
-lint: deps ## Check form and find mistakes: gofumpt, go vet, staticcheck, shellcheck
+lint: deps/lint ## Check form and find mistakes: gofumpt, go vet, staticcheck, shellcheck, yamllint, ansible-lint
 	@echo gofumpt; unformed=$$($(TOOL) gofumpt -l .); \
 		[ -z "$$unformed" ] || { echo "make fmt would change:"; echo "$$unformed"; exit 1; }
 	@echo go vet; $(GO) vet ./... && $(GO) vet -tags planted ./daemon/... ./test/sim/...
 	@echo staticcheck; $(TOOL) staticcheck ./... && $(TOOL) staticcheck -tags planted ./daemon/agent ./daemon/ledger ./test/sim
 	@echo shellcheck; shellcheck $(SCRIPTS)
+	@echo yamllint; cd ansible && yamllint --strict .
+	@echo ansible-lint; cd ansible && ansible-lint --offline --quiet
+	@echo ansible-playbook --syntax-check; cd ansible && for playbook in $(PLAYBOOKS); do \
+		ansible-playbook --inventory inventory.example --syntax-check $$playbook >/dev/null || exit 1; \
+	done
+
+.PHONY: deps/lint
+deps/lint:
+	@packaging/install-deps.sh lint
 
 .PHONY: fmt
 fmt: ## Format all Go code

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs the Debian packages that gpuqd's build, tests and `make up` need, as
 # far as they are missing. Services that come with them are neither started nor
-# enabled. Usage: install-deps.sh [--check] [packages] [hosts]; --check installs
-# nothing and exits with 1 if something is missing; packages adds what make
-# packages needs: the linters are large; hosts what make e2e boots hosts with.
+# enabled. Usage: install-deps.sh [--check] [packages] [hosts] [lint] [site];
+# --check installs nothing and exits with 1 if something is missing; packages adds
+# what make packages needs: the linters are large; hosts what make e2e boots hosts
+# with; lint what looks over ansible/, and site what runs it, which is as large.
 set -eu
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -57,6 +58,15 @@ iproute2:ip
 e2fsprogs:/usr/sbin/mkfs.ext4
 procps:pgrep
 qemu-system-x86:qemu-system-x86_64
+'
+wanted_for_site='
+ansible:/usr/lib/python3/dist-packages/ansible_collections/community/rabbitmq/MANIFEST.json
+python3-cryptography:/usr/lib/python3/dist-packages/cryptography/__init__.py
+'
+wanted_for_lint='
+ansible:/usr/lib/python3/dist-packages/ansible_collections/community/rabbitmq/MANIFEST.json
+ansible-lint:ansible-lint
+yamllint:yamllint
 '
 
 has() {
@@ -156,6 +166,8 @@ for argument; do
 	--check) check=1 ;;
 	packages) wanted=$wanted$wanted_for_packages ;;
 	hosts) wanted=$wanted$wanted_for_hosts ;;
+	lint) wanted=$wanted$wanted_for_lint ;;
+	site) wanted=$wanted$wanted_for_site ;;
 	*) die "unknown argument $argument" ;;
 	esac
 done

@@ -113,6 +113,12 @@ func (h *Host) Kill(ctx context.Context) error {
 // Start boots the host and returns when it has booted.
 func (h *Host) Start(ctx context.Context) error { return h.lab.run(ctx, nil, "start", h.Name) }
 
+// Address is the host's in the network of its lab, where the other hosts reach it.
+func (h *Host) Address() (string, error) {
+	text, err := os.ReadFile(filepath.Join(h.lab.dir, "hosts", h.Name, "address"))
+	return strings.TrimSpace(string(text)), err
+}
+
 // BootID names this boot of the host's; that of a container is made by its
 // systemd alone, since the kernel is another's.
 func (h *Host) BootID(ctx context.Context) (string, error) {

@@ -40,8 +40,9 @@ const (
 // below no home, which the proxy's user could not enter.
 const CacheDefault = "/var/cache/gpuq-lab"
 
-// New makes a lab without hosts. GPUQ_LAB_CACHE names another cache.
-func New() (*Lab, error) {
+// New makes a lab without hosts, whose base system has these Debian packages beside
+// the usual ones. GPUQ_LAB_CACHE names another cache.
+func New(packages ...string) (*Lab, error) {
 	script, err := scriptPath()
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func New() (*Lab, error) {
 	}
 	l := &Lab{script: script, dir: dir, lock: lock, hosts: map[string]*Host{}}
 	l.masters = filepath.Join(dir, "masters")
-	l.env = append(os.Environ(), "LAB_DIR="+dir, "LAB_CACHE="+cache)
+	l.env = append(os.Environ(), "LAB_DIR="+dir, "LAB_CACHE="+cache, "LAB_PACKAGES="+strings.Join(packages, ","))
 	if err := os.Mkdir(l.masters, 0o700); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the lab's directory: %w", err), l.Close())
 	}
@@ -139,10 +140,13 @@ func (l *Lab) Up(ctx context.Context, kind Kind, names ...string) error {
 		return nil
 	}
 	for _, name := range names {
-		l.hosts[name] = &Host{Name: name, lab: l, config: filepath.Join(l.dir, "ssh", "config")}
+		l.hosts[name] = &Host{Name: name, lab: l, config: l.Config()}
 	}
 	return l.run(ctx, []string{"LAB_KIND=" + string(kind)}, append([]string{"up"}, names...)...)
 }
+
+// Config is the path of the configuration with which ssh reaches the hosts by name.
+func (l *Lab) Config() string { return filepath.Join(l.dir, "ssh", "config") }
 
 // Host returns a host by its name; nil where there is none.
 func (l *Lab) Host(name string) *Host { return l.hosts[name] }

@@ -16,7 +16,8 @@
 # runs. LAB_BRIDGE and LAB_NET (three octets of a /24) keep two labs apart, and
 # so must the hosts' names. LAB_KIND=nspawn|qemu counts for hosts made by `up`:
 # nspawn shares this machine's kernel and boots in a second; qemu has a kernel
-# and cgroup v2 of its own and boots in a quarter of a minute and more.
+# and cgroup v2 of its own and boots in a quarter of a minute and more. LAB_PACKAGES
+# names more packages of the base system, with commas between.
 set -euo pipefail
 
 LAB_DIR=$(readlink -m "${LAB_DIR:?is where the hosts are kept}")
@@ -32,7 +33,7 @@ LAB_PATIENCE=${LAB_PATIENCE:-300} # seconds, for a boot
 gateway=$LAB_NET.1
 table=${LAB_BRIDGE//[^a-z0-9]/_} # of nftables
 self=$(readlink -f "$0")
-packages=systemd,systemd-sysv,dbus,udev,kmod,libpam-systemd,openssh-server,iproute2,ca-certificates,netbase,procps,python3-minimal
+packages=systemd,systemd-sysv,dbus,udev,kmod,libpam-systemd,openssh-server,iproute2,ca-certificates,netbase,procps,python3-minimal${LAB_PACKAGES:+,$LAB_PACKAGES}
 
 say() { printf 'lab: %s\n' "$*" >&2; }
 die() {

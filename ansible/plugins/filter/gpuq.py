@@ -2,8 +2,11 @@
 
 import base64
 import hashlib
+import glob
 import hmac
 import json
+import os
+import re
 
 from ansible.errors import AnsibleFilterError
 
@@ -60,6 +63,15 @@ def without_keys(sections, dotted):
     }
 
 
+def role_variables(roles):
+    """The variables that the roles in a directory have defaults for."""
+    found = set()
+    for path in glob.glob(os.path.join(roles, "*", "defaults", "main.yml")):
+        with open(path, encoding="utf-8") as file:
+            found.update(re.findall(r"(?m)^(gpuq_[a-z0-9_]+):", file.read()))
+    return sorted(found)
+
+
 class FilterModule:
     """Makes the filters known to Ansible."""
 
@@ -67,6 +79,7 @@ class FilterModule:
         """Their names."""
         return {
             "gpuq_rabbitmq_hash": rabbitmq_hash,
+            "gpuq_role_variables": role_variables,
             "gpuq_toml": toml,
             "gpuq_without_keys": without_keys,
         }
