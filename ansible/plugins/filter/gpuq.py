@@ -8,6 +8,8 @@ import json
 import os
 import re
 
+import yaml
+
 from ansible.errors import AnsibleFilterError
 
 
@@ -72,14 +74,31 @@ def role_variables(roles):
     return sorted(found)
 
 
+def argument_specs(roles):
+    """The specifications of all variables of the roles in a directory, by variable."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(roles, "*", "meta", "argument_specs.yml"))):
+        with open(path, encoding="utf-8") as file:
+            for entry in yaml.safe_load(file)["argument_specs"].values():
+                found.update(entry.get("options") or {})
+    return found
+
+
+def written_out(values):
+    """The variables whose value is no template, which only its role could fill in."""
+    return {name: value for name, value in values.items() if not (isinstance(value, str) and "{{" in value)}
+
+
 class FilterModule:
     """Makes the filters known to Ansible."""
 
     def filters(self):
         """Their names."""
         return {
+            "gpuq_argument_specs": argument_specs,
             "gpuq_rabbitmq_hash": rabbitmq_hash,
             "gpuq_role_variables": role_variables,
             "gpuq_toml": toml,
             "gpuq_without_keys": without_keys,
+            "gpuq_written_out": written_out,
         }
