@@ -46,6 +46,7 @@ func testWrongInventory(t *testing.T, s *site) {
 		{`{"gpuq_mongodb_wire_files": ["/nowhere/mongowire.deb"]}`, "/nowhere/mongowire.deb"},
 		{`{"gpuq_gpuqd_settings": {"brokers": {}}}`, "brokers"},
 		{`{"gpuq_rabbitmq_users": [{"name": "gpuqd"}]}`, "gpuq_rabbitmq_users"},
+		{`{"gpuq_gpuqd_device_kind": "sim"}`, "gpuq_gpuqd_device_kind"},
 		{`{"gpuq_preflight_memory_mib": 10000000}`, "gpuq_preflight_memory_mib"},
 	} {
 		expectStopped(t, s.tryPlay(t, "site.yml", "-e", c.setting), c.says)
