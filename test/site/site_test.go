@@ -106,6 +106,12 @@ func testJoin(t *testing.T, s *site) {
 	}
 	s.play(t, "verify.yml", "--limit", joining)
 	expectNoChange(t, s.play(t, "site.yml", "--limit", joining))
+	// The others have yet to hear its name; nothing else is due.
+	for _, change := range s.play(t, "site.yml").changes() {
+		if !strings.HasSuffix(change, ": Name the hosts of the site") && !strings.HasSuffix(change, "common : Name the hosts of the site") {
+			t.Errorf("the other hosts were changed for one that joined: %s", change)
+		}
+	}
 }
 
 func testUpgrade(t *testing.T, s *site) {
