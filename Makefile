@@ -102,6 +102,14 @@ packages/build: ## Build them alone, unchecked (VERSION=1.2.3 OUT=dist)
 packages/check: deps/packages ## Check those in dist/: contents, linters, and a second build
 	@packaging/check.sh
 
+.PHONY: bundle
+bundle: ## Collect what a site without internet needs, with digests, in dist/bundle; make packages first (EXTRA=DIR, PRODUCTS=...)
+	@packaging/bundle.sh
+
+.PHONY: packages/thirdparty
+packages/thirdparty: ## Build Loki and Promtail as .deb into dist/thirdparty, 15 minutes the first time
+	@packaging/thirdparty/build.sh loki promtail
+
 .PHONY: test
 test: deps build ## Run all tests (PKG=./some/package for some)
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(PKG)
