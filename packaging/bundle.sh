@@ -109,6 +109,7 @@ for product in "${products[@]}"; do
 		if deb=$(packaging/thirdparty/build.sh --check "$product" 2>/dev/null); then
 			from_files "$product" "$deb"
 		else
+			[ -z "${PRODUCTS:-}" ] || die "$product has not been built: packaging/thirdparty/build.sh $product"
 			rmdir "$staged/$product"
 			say "$product is left out: it has not been built (packaging/thirdparty/build.sh $product), nor is it in EXTRA"
 		fi
