@@ -195,7 +195,7 @@ lint: deps/lint ## Check form and find mistakes: gofumpt, go vet, staticcheck, s
 	@echo staticcheck; $(TOOL) staticcheck ./... && $(TOOL) staticcheck -tags planted ./daemon/agent ./daemon/ledger ./test/sim
 	@echo shellcheck; shellcheck $(SCRIPTS)
 	@echo yamllint; cd ansible && yamllint --strict .
-	@echo ansible-lint; cd ansible && ansible-lint --offline --quiet
+	@echo ansible-lint; cd ansible && ansible-lint --offline -q
 	@echo ansible-playbook --syntax-check; cd ansible && for playbook in $(PLAYBOOKS); do \
 		ansible-playbook --inventory inventory.example --syntax-check $$playbook >/dev/null || exit 1; \
 	done
