@@ -243,3 +243,10 @@ func (a *Agent) ask(ctx context.Context, host string, verb control.Verb, caller 
 func forbidden(j *job.Job) error {
 	return control.Errorf(control.CodeForbidden, "ask its submitter or an operator", "job %s belongs to %s", j.ID, j.Submitter)
 }
+
+// operatorsOnly refuses what takes an operator; what goes on after "may ".
+func operatorsOnly(what string) error {
+	return control.Errorf(control.CodeForbidden,
+		"operators are root and the daemon's own user over its socket, and whom control.operators of gpuqd.toml names: ask one, or be named there",
+		"only operators may %s", what)
+}

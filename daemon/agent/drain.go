@@ -42,9 +42,7 @@ type drainChange struct {
 
 func (a *Agent) changeDrain(ctx context.Context, caller control.Caller, c drainChange) (control.DrainReply, error) {
 	if !caller.Operator {
-		return control.DrainReply{}, control.Errorf(control.CodeForbidden,
-			"operators are root and the daemon's own user over its socket, and whom control.operators of gpuqd.toml names: ask one, or be named there",
-			"only operators may %s", c.verb)
+		return control.DrainReply{}, operatorsOnly(string(c.verb))
 	}
 	l, err := a.book()
 	if err != nil {

@@ -18,9 +18,7 @@ import (
 // would pass for a real one.
 func (a *Agent) SimulateDevice(ctx context.Context, caller control.Caller, args control.SimulateDeviceArgs) (control.SimulateDeviceReply, error) {
 	if !caller.Operator {
-		return control.SimulateDeviceReply{}, control.Errorf(control.CodeForbidden,
-			"operators are root and the daemon's own user over its socket, and whom control.operators of gpuqd.toml names: ask one, or be named there",
-			"only operators may let faults strike devices")
+		return control.SimulateDeviceReply{}, operatorsOnly("let faults strike devices")
 	}
 	if args.Host != a.host {
 		reply, err := passOn[control.SimulateDeviceReply](ctx, a, caller, control.VerbSimulateDevice, args.Host, args)

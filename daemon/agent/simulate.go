@@ -14,9 +14,7 @@ import (
 // Simulate implements control.Handler, by the host that is to be rehearsed at.
 func (a *Agent) Simulate(ctx context.Context, caller control.Caller, args control.SimulateArgs) (control.SimulateReply, error) {
 	if !caller.Operator {
-		return control.SimulateReply{}, control.Errorf(control.CodeForbidden,
-			"operators are root and the daemon's own user over its socket, and whom control.operators of gpuqd.toml names: ask one, or be named there",
-			"only operators may rehearse faults")
+		return control.SimulateReply{}, operatorsOnly("rehearse faults")
 	}
 	if args.Host != a.host {
 		return passOn[control.SimulateReply](ctx, a, caller, control.VerbSimulate, args.Host, args)

@@ -153,18 +153,14 @@ func (m *Manager) Snapshot() []Status {
 	return all
 }
 
-// Free returns the devices that can be acquired now, by index.
+// Free returns the devices that can be acquired whole now, by index.
 func (m *Manager) Free() []Device {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.settleAll()
 	var free []Device
-	for _, e := range m.entries {
-		if e.state == Free {
-			free = append(free, e.facts.Device)
+	for _, c := range m.Candidates() {
+		if !c.Shared {
+			free = append(free, c.Device)
 		}
 	}
-	slices.SortFunc(free, order)
 	return free
 }
 

@@ -2,14 +2,6 @@ package device
 
 import "fmt"
 
-// UseProcesses tells whose the processes are that an inventory names. Without it
-// nobody is held to a share. Call it before Run.
-func (m *Manager) UseProcesses(p Processes) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.processes = p
-}
-
 // holdToShares compares what the processes of a shared device's attempts use of its
 // memory with their shares. One look may have met memory that was about to be given
 // back, so an attempt is ended when two looks in a row have found it over its share;

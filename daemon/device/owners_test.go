@@ -25,7 +25,7 @@ func TestProcessThatHangsHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Options{Silence: 30 * time.Second}, "a", "b")
 		s := &slow{b.processes, map[int]chan struct{}{5: make(chan struct{})}}
-		b.UseProcesses(s)
+		b.Manager.processes = s
 		b.processes.there[5] = ProcessOwner{PID: 5, Name: "python3", User: "ada", JobID: "j", Attempt: 1}
 		b.processes.there[6] = ProcessOwner{PID: 6, Name: "Xorg", User: "eve"}
 		b.grant("j", 1, "a")

@@ -69,7 +69,7 @@ func TestManagerAgreesWithModel(t *testing.T) {
 	jobs := []job.ID{job.NewID(), job.NewID(), job.NewID()}
 	rapid.Check(t, func(t *rapid.T) {
 		m, want := New("host-1", &Simulated{}, nil), newModel() // a source that does not run answers no look
-		m.UseProcesses(fakeProcesses{66: {PID: 66, Name: "python3", User: "eve"}})
+		m.processes = fakeProcesses{66: {PID: 66, Name: "python3", User: "eve"}}
 		some := rapid.SliceOfDistinct(rapid.SampledFrom(uuids), func(s string) string { return s })
 		by := rapid.Custom(func(t *rapid.T) attempt {
 			return attempt{rapid.SampledFrom(jobs).Draw(t, "job"), rapid.IntRange(1, 2).Draw(t, "attempt")}

@@ -151,10 +151,10 @@ func (a *askable) Look(n uint64) {
 // overuseBench is a device that two attempts share, each with 12 GiB.
 func overuseBench(t *testing.T, source Source) (m *Manager, one, two job.ID, look func(mib ...uint64)) {
 	m, one, two = New("host-1", source, nil), job.NewID(), job.NewID()
-	m.UseProcesses(fakeProcesses{
+	m.processes = fakeProcesses{
 		10: {PID: 10, JobID: one, Attempt: 1}, 11: {PID: 11, JobID: one, Attempt: 1},
 		20: {PID: 20, JobID: two, Attempt: 3}, 30: {PID: 30, Name: "foreign"},
-	})
+	}
 	m.take(sized("a"))
 	for id, number := range map[job.ID]int{one: 1, two: 3} {
 		if err := m.Acquire(id, number, []string{"a"}, 12<<30); err != nil {
@@ -281,7 +281,7 @@ func TestWholeDeviceHasNoShare(t *testing.T) {
 // TestOverUserIsFoundByItsJobAlone: a unit names the job, and not the attempt.
 func TestOverUserIsFoundByItsJobAlone(t *testing.T) {
 	m, one, _, look := overuseBench(t, mute{})
-	m.UseProcesses(fakeProcesses{10: {PID: 10, JobID: one}, 11: {PID: 11, JobID: one, Attempt: 1}})
+	m.processes = fakeProcesses{10: {PID: 10, JobID: one}, 11: {PID: 11, JobID: one, Attempt: 1}}
 	for range 2 {
 		look(6<<10, 7<<10)
 	}

@@ -6,33 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"gpuqd/test/lab"
 )
 
-func TestMain(m *testing.M) {
-	// The site goes with the tests, also when they are interrupted.
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		<-interrupted
-		takeDown()
-		os.Exit(130)
-	}()
-	code := m.Run()
-	if err := takeDown(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m, takeDown) }
 
 // theSite is made once, by the first test that asks for it.
 var theSite struct {

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,22 +25,7 @@ var root = func() string {
 	return dir
 }()
 
-func TestMain(m *testing.M) {
-	// The hosts go with the tests, also when they are interrupted.
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		<-interrupted
-		takeDown()
-		os.Exit(130)
-	}()
-	code := m.Run()
-	if err := takeDown(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { lab.Main(m, takeDown) }
 
 // current is what takeDown ends.
 var current struct {
