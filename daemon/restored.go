@@ -32,7 +32,7 @@ func ledgerRestored(ctx context.Context, path string, out io.Writer) error {
 	}
 	journal, err := runner.OpenJournal(cfg.Host.StateDir)
 	if errors.Is(err, runner.ErrLocked) {
-		return fmt.Errorf("gpuqd runs on this host: stop it on every host, put the copy of the ledger in its place again, and repeat this: %w", err)
+		return errors.New("gpuqd runs on this host: stop it on every host, put the copy of the ledger in its place again, and repeat this")
 	}
 	if err != nil {
 		return err

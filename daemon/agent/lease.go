@@ -231,10 +231,13 @@ func (a *Agent) replaceLostSession(ctx context.Context) error {
 	if err := a.writeDeadline(session, runner.SessionExpired); err != nil {
 		return err
 	}
+	if err := a.endRuns(ctx); err != nil {
+		return err
+	}
 	if err := a.renewals.CheckID(ctx); err != nil {
 		return replacedIsFatal(err)
 	}
-	return a.beginSession(ctx, false)
+	return a.openSession(ctx, false)
 }
 
 // replacedIsFatal ends a daemon whose ledger was restored under it: the done-cache
@@ -247,16 +250,13 @@ func replacedIsFatal(err error) error {
 	return err
 }
 
-// beginSession stops whatever runs under an earlier session, waits until nothing
-// is left of it, and opens a new one.
-func (a *Agent) beginSession(ctx context.Context, replace bool) error {
+// endRuns stops whatever runs under an earlier session, and waits until nothing is
+// left of it.
+func (a *Agent) endRuns(ctx context.Context) error {
 	for _, r := range a.runs.all() {
 		r.stop(runner.Stop{Reason: runner.StopSessionExpired, Detail: "the host's lease had ended", Grace: -1})
 	}
-	if err := a.runs.waitEmpty(ctx); err != nil {
-		return err
-	}
-	return a.openSession(ctx, replace)
+	return a.runs.waitEmpty(ctx)
 }
 
 // carryOn goes on with the live session that an earlier daemon opened in this

@@ -340,6 +340,29 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("a late shim of the old session reads %+v, %v", d, err)
 		}
 	})
+	t.Run("NoneIsOpenedInALedgerThatIsAnother", func(t *testing.T) {
+		b := newLeaseBench(t)
+		if err := b.openSession(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		old := b.lease.current()
+		_, err := ledger.Restore(t.Context(), b.store, ledger.Restoration{
+			Now: b.now, Watch: func(context.Context) error { return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.renewTurn(t.Context()); !errors.Is(err, ledger.ErrReplaced) || !isFatal(err) {
+			t.Errorf("%v, want ErrReplaced, for good", err)
+		}
+		h, err := b.renewals.Host(t.Context(), "a")
+		if err != nil || h.Session.ID != old || h.Session.State != ledger.Expired {
+			t.Errorf("the host's session is %+v, %v; want %s, expired", h, err, old)
+		}
+		if d, err := runner.ReadDeadline(b.journal.DeadlinePath(old)); err != nil || d.State != runner.SessionExpired {
+			t.Errorf("its shims read %+v, %v", d, err)
+		}
+	})
 	t.Run("NewSessionWaitsForTheOldOnesAttempts", func(t *testing.T) {
 		b := newLeaseBench(t)
 		if err := b.openSession(t.Context(), false); err != nil {
