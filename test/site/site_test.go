@@ -65,7 +65,7 @@ func testMissingSecret(t *testing.T, s *site) {
 func testCheckBare(t *testing.T, s *site) {
 	s.play(t, "site.yml", "--check")
 	for _, host := range s.all() {
-		if out := s.on(t, host, "ls -d /etc/rabbitmq /etc/gpuqd /etc/redis /etc/ssl/gpuq 2>/dev/null || true"); out != "" {
+		if out := s.on(t, host, "ls -d /etc/rabbitmq /etc/gpuqd /etc/redis /etc/ssl/gpuq /etc/prometheus /etc/loki /etc/promtail 2>/dev/null || true"); out != "" {
 			t.Errorf("check mode has made %s on %s", out, host)
 		}
 	}
@@ -174,9 +174,9 @@ func testRestore(t *testing.T, s *site) {
 
 func testTeardown(t *testing.T, s *site) {
 	expectStopped(t, s.tryPlay(t, "teardown.yml"), "gpuq_teardown_confirm")
-	s.play(t, "teardown.yml", "-e", "gpuq_teardown_confirm=6", "-e", "gpuq_teardown_data=true")
+	s.play(t, "teardown.yml", "-e", fmt.Sprintf("gpuq_teardown_confirm=%d", len(s.all())), "-e", "gpuq_teardown_data=true")
 	for _, host := range s.all() {
-		if out := s.on(t, host, "systemctl list-units --plain --no-legend --state=active 'gpuq*' 'rabbitmq*' 'redis*' mongowire.service"); out != "" {
+		if out := s.on(t, host, "systemctl list-units --plain --no-legend --state=active 'gpuq*' 'rabbitmq*' 'redis*' 'prometheus*' mongowire.service"); out != "" {
 			t.Errorf("on %s there still is %s", host, out)
 		}
 	}
