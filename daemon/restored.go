@@ -45,9 +45,7 @@ func ledgerRestored(ctx context.Context, path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// A gpuqd that is out of step with the ledger probes it far more often than the
-	// others renew, each of which does once in this time.
-	watch := 2 * cfg.Lease.Renew.Std()
+	watch := max(2*cfg.Lease.Renew.Std(), watchMin)
 	done, err := ledger.Restore(ctx, store, ledger.Restoration{
 		Who: userName(), Host: cfg.Host.Name, Now: func() job.Time { return job.At(time.Now()) },
 		Watch: func(ctx context.Context) error {
@@ -61,6 +59,11 @@ func ledgerRestored(ctx context.Context, path string, out io.Writer) error {
 	_, err = io.WriteString(out, restoredText(done))
 	return err
 }
+
+// watchMin is longer than a gpuqd waits that is refused a renewal, since its session
+// is older here than it knows: it tries again every few seconds, and probes the
+// ledger meanwhile. The others write at least once in twice the renewal interval.
+const watchMin = 10 * time.Second
 
 // ledgerPassword returns the ledger's password. A credential of gpuqd.service is
 // looked for beside the settings, whence the unit loads it, where there is no unit.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -338,6 +339,23 @@ func TestRenewal(t *testing.T) {
 		d, err := runner.ReadDeadline(b.journal.DeadlinePath(old))
 		if err == nil && d.State != runner.SessionExpired || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a late shim of the old session reads %+v, %v", d, err)
+		}
+	})
+	t.Run("LedgerThatHasGoneBackIsNamedAndProbed", func(t *testing.T) {
+		b := newLeaseBench(t)
+		if err := b.openSession(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.store.Update(t.Context(), ledger.Hosts, "a", nil, ledger.Update{Set: map[string]any{"session.renew_seq": 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = b.renewOnce(t.Context())
+		if err == nil || errors.Is(err, ledger.ErrSessionLost) || !strings.Contains(err.Error(), "gpuqd --ledger-restored") {
+			t.Errorf("%v, want what to do", err)
+		}
+		if b.ledgerFailed(err); b.reach.trouble() == "" {
+			t.Error("the ledger would not be probed: nobody saw that this daemon runs")
 		}
 	})
 	t.Run("NoneIsOpenedInALedgerThatIsAnother", func(t *testing.T) {
