@@ -90,12 +90,12 @@ func testRestored(t *testing.T, e *env) {
 	if l.ID() == was {
 		t.Error("the restored ledger has the ID of the one before")
 	}
-	e.expectSetAside(t, l, after)
 	for _, worker := range e.Workers() {
 		if strings.Contains(e.log(t, worker), `msg="duplicate of a finished job turned away" job_id=`+string(waits)) {
 			t.Errorf("%s took the job that waited for one that is over", worker)
 		}
 	}
+	e.expectSetAside(t, l, after)
 	events, err := l.EventList(t.Context(), ledger.EventFilter{Target: "ledger", Limit: 1})
 	if err != nil || len(events) != 1 || events[0].What != "restore_ledger" {
 		t.Errorf("events of the ledger: %v, %v", events, err)
