@@ -21,6 +21,7 @@ def rabbitmq_hash(password, user):
 
     Source: RabbitMQ's documentation, "Credentials and Passwords".
     """
+    password = str(password)
     salt = hmac.new(password.encode(), user.encode(), hashlib.sha256).digest()[:4]
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
