@@ -59,11 +59,12 @@ def toml(sections):
 
 
 def without_keys(sections, dotted):
-    """The sections without the keys that are named "section.key"."""
-    return {
+    """The sections without the keys that are named "section.key", and without those of which nothing is left."""
+    left = {
         section: {key: value for key, value in keys.items() if "%s.%s" % (section, key) not in dotted}
         for section, keys in sections.items()
     }
+    return {section: keys for section, keys in left.items() if keys}
 
 
 def role_variables(roles):
