@@ -197,9 +197,9 @@ func TestEveryMetricIsServed(t *testing.T) {
 func TestSelectorsAreFound(t *testing.T) {
 	for expr, want := range map[string]string{
 		`up`: "up",
-		`sum by (host) (rate(a_total{x="y{",z!~'"'}[5m])) > 1.5 * max_over_time(sum(b:c)[6h:10m] offset 1h)`: "a_total{x,z} b:c",
+		`sum by (host) (rate(a_total{x="y{",z!~'"'}[5m])) > 1.5 * max_over_time(sum(b:c)[6h:10m] offset 1h)`:                  "a_total{x,z} b:c",
 		"a and on () count(b == 1) > 1 # c\n unless on (instance) (count by (instance) (d) >= on () group_left () (e - 1e9))": "a b d e",
-		`histogram_quantile(0.9, sum by (le) (rate(h_bucket[10m])))`: "h_bucket",
+		`histogram_quantile(0.9, sum by (le) (rate(h_bucket[10m])))`:                                                          "h_bucket",
 	} {
 		var got []string
 		for _, s := range Selectors(expr) {
