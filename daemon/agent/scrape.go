@@ -4,7 +4,6 @@ import (
 	"strconv"
 
 	"gpuqd/daemon/device"
-	"gpuqd/daemon/placement"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -87,12 +86,7 @@ func (s *scrape) Collect(to chan<- prometheus.Metric) {
 
 func (s *scrape) collectJobs(to chan<- prometheus.Metric) {
 	a := s.agent
-	room := map[string]bool{}
-	if a.ready.Load() && a.mayTake() == "" {
-		for _, t := range placement.Plan(a.view()) {
-			room[t.Shape.Queue()] = true
-		}
-	}
+	room := a.room()
 	for _, shape := range a.shapes.list() {
 		to <- prometheus.MustNewConstMetric(s.queueRoom, prometheus.GaugeValue, number(room[shape.Queue()]), shape.Queue())
 	}
