@@ -207,6 +207,30 @@ func (l Loki) Query(ctx context.Context, expression string, since time.Time, lim
 	return lines, nil
 }
 
+// Count answers a LogQL expression that counts, such as
+// sum(count_over_time({job="workers"}[1h])), as of now: the sum of its samples.
+func (l Loki) Count(ctx context.Context, expression string) (sum float64, err error) {
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Value [2]any `json:"value"` // seconds, and the value as text
+			} `json:"result"`
+		} `json:"data"`
+	}
+	if err := getJSON(ctx, string(l)+"/loki/api/v1/query", url.Values{"query": {expression}}, &answer); err != nil {
+		return 0, fmt.Errorf("ask Loki for %s: %w", expression, err)
+	}
+	for _, r := range answer.Data.Result {
+		text, _ := r.Value[1].(string)
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return 0, fmt.Errorf("ask Loki for %s: %w", expression, err)
+		}
+		sum += value
+	}
+	return sum, nil
+}
+
 // Labels returns the names of all labels: those that make streams.
 func (l Loki) Labels(ctx context.Context) ([]string, error) {
 	var answer struct {
