@@ -18,6 +18,7 @@ const (
 	lokiName          = "loki"
 	lokiGRPCPort      = "loki_grpc" // no unit
 	redisExporterName = "redis_exporter"
+	grafanaName       = "grafana"
 )
 
 // A worker is a host to those who watch: it has a journald, a Promtail and a node
@@ -30,7 +31,7 @@ func rabbitMetricsPort(n int) string { return rabbitName(n) + "_metrics" }
 
 // monitoringPorts are the names of the ports that a watched cluster has besides.
 func monitoringPorts(rabbitNodes, workers int) []string {
-	names := []string{prometheusName, alertmanagerName, lokiName, lokiGRPCPort, redisExporterName}
+	names := []string{prometheusName, alertmanagerName, lokiName, lokiGRPCPort, redisExporterName, grafanaName}
 	for n := 1; n <= rabbitNodes; n++ {
 		names = append(names, rabbitMetricsPort(n))
 	}
@@ -52,6 +53,7 @@ func (c *Cluster) ports(n int, name func(int) string) []int {
 // monitoringParts is what watches a cluster, with the files that each part reads.
 type monitoringParts struct {
 	prometheus, alertmanager, loki, redisExporter watcher
+	grafana                                       watcher       // no process where it is not installed
 	hosts                                         []watchedHost // by worker
 }
 
@@ -77,7 +79,7 @@ func (c *Cluster) prepareMonitoring(ctx context.Context) error {
 	if !c.settings.Monitoring {
 		return nil
 	}
-	grafana, err := monitoring.FindGrafana(ctx)
+	built, err := monitoring.FindBuilt(ctx)
 	if err != nil {
 		return err
 	}
@@ -89,8 +91,14 @@ func (c *Cluster) prepareMonitoring(ctx context.Context) error {
 	if parts.alertmanager, err = watched(monitoring.NewAlertmanager(ctx, dir(alertmanagerName), ports[alertmanagerName])); err != nil {
 		return err
 	}
-	if parts.loki, err = watched(grafana.NewLoki(ctx, dir(lokiName), ports[lokiName], ports[lokiGRPCPort])); err != nil {
+	if parts.loki, err = watched(built.NewLoki(ctx, dir(lokiName), ports[lokiName], ports[lokiGRPCPort])); err != nil {
 		return err
+	}
+	if monitoring.GrafanaInstalled() {
+		parts.grafana, err = watched(monitoring.NewGrafana(ctx, dir(grafanaName), ports[grafanaName], ports[prometheusName], ports[lokiName]))
+		if err != nil {
+			return err
+		}
 	}
 	password, err := c.files.secret(secretRedis)
 	if err != nil {
@@ -102,7 +110,7 @@ func (c *Cluster) prepareMonitoring(ctx context.Context) error {
 	}
 	parts.redisExporter.process = exporter
 	for n := 1; n <= c.settings.Workers; n++ {
-		host, err := c.prepareHost(ctx, grafana, n)
+		host, err := c.prepareHost(ctx, built, n)
 		if err != nil {
 			return err
 		}
@@ -133,18 +141,21 @@ func (c *Cluster) preparePrometheus(ctx context.Context, dir string) (watcher, e
 	}
 	targets["redis"] = []monitoring.Target{{Host: redisName, Port: ports[redisExporterName]}}
 	targets["loki"] = []monitoring.Target{{Host: monitoring.Host, Port: ports[lokiName]}}
+	if monitoring.GrafanaInstalled() {
+		targets["grafana"] = []monitoring.Target{{Host: monitoring.Host, Port: ports[grafanaName]}}
+	}
 	return watched(monitoring.NewPrometheus(ctx, monitoring.PrometheusOptions{
 		Dir: dir, Port: ports[prometheusName], AlertmanagerPort: ports[alertmanagerName],
 		Interval: o.Interval, RulesDir: o.RulesDir, Targets: targets,
 	}))
 }
 
-func (c *Cluster) prepareHost(ctx context.Context, grafana monitoring.Grafana, n int) (h watchedHost, err error) {
+func (c *Cluster) prepareHost(ctx context.Context, built monitoring.Built, n int) (h watchedHost, err error) {
 	name, ports := workerName(n), c.settings.Ports
 	if h.journald, err = monitoring.NewJournald(c.files.journalSockets(name), c.files.journal(name)); err != nil {
 		return h, err
 	}
-	h.promtail, err = watched(grafana.NewPromtail(ctx, monitoring.PromtailOptions{
+	h.promtail, err = watched(built.NewPromtail(ctx, monitoring.PromtailOptions{
 		Dir: c.files.path(name, "promtail"), Port: ports[promtailName(n)], JournalDir: c.files.journal(name),
 		Job: "workers", Host: name, LokiPort: ports[lokiName],
 	}))
@@ -182,6 +193,9 @@ func (c *Cluster) monitoringUnits() (units watchingUnits, err error) {
 	add(&units.second, alertmanagerName, m.alertmanager, ports[alertmanagerName])
 	add(&units.second, lokiName, m.loki, ports[lokiName], ports[lokiGRPCPort])
 	add(&units.second, prometheusName, m.prometheus, ports[prometheusName])
+	if m.grafana.process != nil {
+		add(&units.second, grafanaName, m.grafana, ports[grafanaName])
+	}
 	return units, err
 }
 
@@ -211,6 +225,14 @@ func (c *Cluster) Alertmanager() monitoring.Alertmanager {
 
 // Loki has the workers' journals.
 func (c *Cluster) Loki() monitoring.Loki { return monitoring.Loki(c.address(lokiName)) }
+
+// Grafana returns Grafana's address; "" where it is not installed.
+func (c *Cluster) Grafana() string {
+	if c.monitoring == nil || c.monitoring.grafana.process == nil {
+		return ""
+	}
+	return c.address(grafanaName)
+}
 
 // JournalDir returns a worker's journal, for journalctl --directory; "" where the
 // cluster is not watched, and daemons log to LogPath.

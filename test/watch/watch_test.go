@@ -151,7 +151,7 @@ func testJob(t *testing.T, s *Site) {
 		var all strings.Builder
 		for _, line := range lines {
 			fmt.Fprintf(&all, "%s/%s: %s\n", line.Labels["identifier"], line.Labels["level"], line.Text)
-			if line.Labels["attempt"] != "1" {
+			if line.Labels["identifier"] == "gpuqd-job" && line.Labels["attempt"] != "1" {
 				t.Errorf("a line has attempt %q: %s", line.Labels["attempt"], line.Text)
 			}
 		}
@@ -171,9 +171,12 @@ func testLokiAway(t *testing.T, s *Site) {
 	if err := s.KeepDown(t.Context(), "loki"); err != nil {
 		t.Fatal(err)
 	}
-	const lines = 500
-	id := s.Submit(t, fmt.Sprintf("seq %d", lines))
-	s.WaitEnd(t, id)
+	// Not all at once: the shim drops what a busy journald does not take in time.
+	const lines = 100
+	id := s.Submit(t, fmt.Sprintf("for n in $(seq %d); do echo $n; sleep 0.02; done", lines))
+	if j := s.WaitEnd(t, id); j.Result == nil || j.Result.JournalDroppedLines > 0 {
+		t.Fatalf("journald has not got all lines: %+v", j.Result)
+	}
 	if err := s.StartUnit(t.Context(), "loki"); err != nil {
 		t.Fatal(err)
 	}

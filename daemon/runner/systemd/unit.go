@@ -62,8 +62,8 @@ const (
 	// run into systemd's 1024; who calls select(2) has as few open as before.
 	filesSoft, filesHard = 1 << 16, 1 << 19
 	// journald drops what a unit logs beyond this, and tells of it only when the
-	// unit logs again after the interval. With its own 10000 lines it drops most of
-	// what a shim offers: 5000 at once, and 1000 a second.
+	// unit logs again after the interval. Its own limit, 10000 lines where the journal
+	// has little room, is below what a shim offers: 5000 at once, and 1000 a second.
 	logInterval, logBurst = 30 * time.Second, 50_000
 )
 

@@ -122,6 +122,9 @@ func (u *up) renew(ctx context.Context) error {
 			"Alertmanager  " + string(c.Alertmanager()),
 			"Loki          " + string(c.Loki()),
 		}
+		if at := c.Grafana(); at != "" {
+			u.addresses = append(u.addresses, "Grafana       "+at)
+		}
 	}
 	if err == nil && reply.Programs == programs && reply.Monitored == c.Monitored() && !reply.Failed {
 		return nil

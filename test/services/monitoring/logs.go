@@ -14,32 +14,33 @@ import (
 	"gpuqd/test/services"
 )
 
-// Grafana are the programs of Grafana's that Debian does not have.
-type Grafana struct{ Loki, Promtail string }
+// Built are the programs that Debian does not have, and that are built from their
+// sources.
+type Built struct{ Loki, Promtail string }
 
-// FindGrafana returns Loki and Promtail, which packaging/thirdparty/build.sh has
+// FindBuilt returns Loki and Promtail, which packaging/thirdparty/build.sh has
 // built, into a cache of this user's. It builds nothing.
-func FindGrafana(ctx context.Context) (Grafana, error) {
+func FindBuilt(ctx context.Context) (Built, error) {
 	root, err := checkout()
 	if err != nil {
-		return Grafana{}, err
+		return Built{}, err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "packaging", "thirdparty", "build.sh"), "--check", "--programs", "loki", "promtail")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return Grafana{}, fmt.Errorf("find Loki and Promtail: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return Built{}, fmt.Errorf("find Loki and Promtail: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	paths := strings.Fields(stdout.String())
 	if len(paths) != 2 {
-		return Grafana{}, fmt.Errorf("find Loki and Promtail: build.sh says %q", stdout.String())
+		return Built{}, fmt.Errorf("find Loki and Promtail: build.sh says %q", stdout.String())
 	}
-	return Grafana{Loki: paths[0], Promtail: paths[1]}, nil
+	return Built{Loki: paths[0], Promtail: paths[1]}, nil
 }
 
 // NewLoki writes a Loki's configuration and returns its process, not yet started,
 // with the files that it reads. The second port is for itself.
-func (g Grafana) NewLoki(ctx context.Context, dir string, port, grpcPort int) (*services.Process, []string, error) {
+func (b Built) NewLoki(ctx context.Context, dir string, port, grpcPort int) (*services.Process, []string, error) {
 	config, err := render(ctx, "loki", "loki.yml.j2", map[string]any{
 		"gpuq_loki_listen_address": "127.0.0.1", "gpuq_loki_port": port, "gpuq_loki_data_dir": filepath.Join(dir, "data"),
 	})
@@ -52,7 +53,7 @@ func (g Grafana) NewLoki(ctx context.Context, dir string, port, grpcPort int) (*
 		return nil, nil, fmt.Errorf("prepare loki: %w", err)
 	}
 	return &services.Process{
-		Name: "loki", Path: g.Loki, Args: []string{"-config.file=" + path}, Dir: dir,
+		Name: "loki", Path: b.Loki, Args: []string{"-config.file=" + path}, Dir: dir,
 		LogPath: filepath.Join(dir, "loki.log"), Ready: responds(port, "/ready"),
 	}, []string{path}, nil
 }
@@ -68,7 +69,7 @@ type PromtailOptions struct {
 
 // NewPromtail writes a Promtail's configuration and returns its process, not yet
 // started, with the files that it reads.
-func (g Grafana) NewPromtail(ctx context.Context, opts PromtailOptions) (*services.Process, []string, error) {
+func (b Built) NewPromtail(ctx context.Context, opts PromtailOptions) (*services.Process, []string, error) {
 	config, err := render(ctx, "logs,promtail", "gpuq.yml.j2", map[string]any{
 		"gpuq_logs_listen_address": "127.0.0.1", "gpuq_logs_listen_port": opts.Port,
 		"gpuq_logs_job": opts.Job, "gpuq_logs_host": opts.Host,
@@ -89,7 +90,7 @@ func (g Grafana) NewPromtail(ctx context.Context, opts PromtailOptions) (*servic
 		return nil, nil, fmt.Errorf("prepare promtail: %w", err)
 	}
 	return &services.Process{
-		Name: "promtail", Path: g.Promtail, Args: []string{"-config.file=" + path}, Dir: opts.Dir,
+		Name: "promtail", Path: b.Promtail, Args: []string{"-config.file=" + path}, Dir: opts.Dir,
 		LogPath: filepath.Join(opts.Dir, "promtail.log"), Ready: responds(opts.Port, "/ready"),
 	}, []string{path}, nil
 }
