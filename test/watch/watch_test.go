@@ -114,7 +114,7 @@ func testDaemons(t *testing.T, s *Site) {
 
 // testSoon measures how long after a job has printed a line that is found by its ID.
 func testSoon(t *testing.T, s *Site) {
-	const jobs = 100
+	const jobs = 50
 	var took []time.Duration
 	for range jobs {
 		id := s.Submit(t, `echo "printed at $(date +%s%N)"`)
