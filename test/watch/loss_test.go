@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,11 @@ func testJournaldDrops(t *testing.T, s *Site) {
 	// line before that would be dropped, too.
 	time.Sleep(journaldInterval + time.Second)
 	flood(t, cgroup, socket, 1)
+	for _, unit := range s.Status() {
+		if strings.HasPrefix(unit.Name, "journald_") && unit.Restarts > 0 {
+			t.Fatalf("%s has ended: %s", unit.Name, unit.Problem)
+		}
+	}
 	kept := fmt.Sprintf(`sum(count_over_time({host="worker_1"} | unit=%q [1h]))`, floodUnit)
 	wait.For(t, 2*time.Minute, func() error {
 		n, err := s.Loki.Count(t.Context(), kept)

@@ -3,10 +3,7 @@ package monitoring
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -93,50 +90,4 @@ func (b Built) NewPromtail(ctx context.Context, opts PromtailOptions) (*services
 		Name: "promtail", Path: b.Promtail, Args: []string{"-config.file=" + path}, Dir: opts.Dir,
 		LogPath: filepath.Join(opts.Dir, "promtail.log"), Ready: responds(opts.Port, "/ready"),
 	}, []string{path}, nil
-}
-
-// Journald is a journald of its own.
-type Journald struct {
-	*services.Process
-	Socket string // where it takes entries
-	Dir    string // where it keeps them: journalctl --directory=Dir
-}
-
-// journaldPath is where systemd has it on every distribution.
-const journaldPath = "/lib/systemd/systemd-journald"
-
-// NewJournald returns a journald, not yet started, with its sockets in one
-// directory and its files in another.
-func NewJournald(sockets, files string) (*Journald, error) {
-	program, err := installed(journaldPath)
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range []string{sockets, files} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("prepare journald: %w", err)
-		}
-	}
-	args := []string{"gpuq"} // the namespace, in _NAMESPACE
-	if os.Geteuid() == 0 {
-		// It would open the kernel's audit log, and can without these.
-		args = append([]string{"--bounding-set", "-all", "--inh-caps", "-all", program}, args...)
-		if program, err = exec.LookPath("setpriv"); err != nil {
-			return nil, errors.New("setpriv is not installed: apt-get install util-linux")
-		}
-	}
-	j := &Journald{Socket: filepath.Join(sockets, "socket"), Dir: files}
-	j.Process = &services.Process{
-		Name: "journald", Path: program, Args: args, LogPath: filepath.Join(files, "journald.log"),
-		Env: []string{"RUNTIME_DIRECTORY=" + sockets, "LOGS_DIRECTORY=" + files, "NOTIFY_SOCKET=", "LISTEN_FDS=", "WATCHDOG_USEC="},
-		Ready: func(context.Context) error {
-			// Nobody listens at the socket that another one has left.
-			conn, err := net.Dial("unixgram", j.Socket)
-			if err == nil {
-				err = conn.Close()
-			}
-			return err
-		},
-	}
-	return j, nil
 }
