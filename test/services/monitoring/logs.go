@@ -26,7 +26,7 @@ func FindBuilt(ctx context.Context) (Built, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return Built{}, fmt.Errorf("find Loki and Promtail: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return Built{}, fmt.Errorf("find Loki and Promtail, which make up MONITORING=1 builds: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	paths := strings.Fields(stdout.String())
 	if len(paths) != 2 {
