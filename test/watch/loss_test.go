@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -64,12 +65,11 @@ const journaldInterval = 30 * time.Second
 func testJournaldDrops(t *testing.T, s *Site) {
 	const sent = 100000
 	cgroup := unitCgroup(t)
-	socket := filepath.Join(filepath.Dir(s.JournalDir("worker_1")), "journald", "socket")
-	flood(t, cgroup, socket, sent)
+	s.flood(t, cgroup, sent)
 	// Nothing shows that the interval is over, which began with the first line. The one
 	// line before that would be dropped, too.
 	time.Sleep(journaldInterval + time.Second)
-	flood(t, cgroup, socket, 1)
+	s.flood(t, cgroup, 1)
 	for _, unit := range s.Status() {
 		if strings.HasPrefix(unit.Name, "journald_") && unit.Restarts > 0 {
 			t.Fatalf("%s has ended: %s", unit.Name, unit.Problem)
@@ -132,13 +132,31 @@ func statError(path string) error {
 // flooder has the test program flood and do nothing else.
 const flooder = "GPUQ_WATCH_FLOOD"
 
-// flood sends lines to a journald from a process in a cgroup.
-func flood(t *testing.T, cgroup, socket string, lines int) {
+// flood sends lines to worker_1's journald from a process in a cgroup, which stays
+// until journald has read the first: of one that is gone it does not learn the unit.
+func (s *Site) flood(t *testing.T, cgroup string, lines int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], cgroup, socket, strconv.Itoa(lines))
+	dir := s.JournalDir("worker_1")
+	cmd := exec.Command(os.Args[0], cgroup, filepath.Join(filepath.Dir(dir), "journald", "socket"), strconv.Itoa(lines))
 	cmd.Env = append(os.Environ(), flooder+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("flood: %v: %s", err, out)
+	cmd.Stderr = os.Stderr
+	end, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait.For(t, patience, func() error {
+		out, err := exec.Command("journalctl", "--quiet", "--no-pager", "--output=cat", "--directory="+dir,
+			"_PID="+strconv.Itoa(cmd.Process.Pid), "--lines=1").CombinedOutput()
+		if err != nil || len(out) == 0 {
+			return fmt.Errorf("journald has no line of the flood: %v: %s", err, out)
+		}
+		return nil
+	})
+	if err := errors.Join(end.Close(), cmd.Wait()); err != nil {
+		t.Fatalf("flood: %v", err)
 	}
 }
 
@@ -169,6 +187,9 @@ func runFlood(cgroup, socket, lines string) error {
 		if _, err := fmt.Fprintf(conn, "MESSAGE=line %d\nPRIORITY=6\nSYSLOG_IDENTIFIER=flood\n", i); err != nil {
 			return err
 		}
+	}
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
 	}
 	return conn.Close()
 }
