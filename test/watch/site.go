@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,24 +70,6 @@ func Start(t *testing.T, opts cluster.Options) *Site {
 		t.Fatal(err)
 	}
 	return &Site{Cluster: c, Prometheus: c.Prometheus(), Alertmanager: c.Alertmanager(), Loki: c.Loki()}
-}
-
-// Rules returns a directory with a site's rules and one file of a test's own, for
-// cluster.Monitoring.RulesDir.
-func Rules(t *testing.T, own string) string {
-	t.Helper()
-	theirs, err := monitoring.RulesDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(theirs)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "own.yml"), []byte(own), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // ctl runs gpuqctl, which must succeed, and returns its stdout.

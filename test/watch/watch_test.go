@@ -35,6 +35,7 @@ func TestWatchedCluster(t *testing.T) {
 		run   func(*testing.T, *Site)
 	}{
 		{"EveryTargetIsUp", testTargets},
+		{"ExportersReachTheirServers", testExporters},
 		{"EveryRuleIsEvaluated", testRules},
 		{"EveryWorkersLinesAreThere", testDaemons},
 		{"JobsLinesAreFoundSoon", testSoon},
@@ -71,6 +72,26 @@ func testTargets(t *testing.T, s *Site) {
 		}
 		return nil
 	})
+}
+
+// testExporters looks behind the targets: an exporter is up without its server.
+func testExporters(t *testing.T, s *Site) {
+	for expression, want := range map[string]int{
+		"redis_up":                           1,
+		"rabbitmq_identity_info":             len(s.RabbitNodes()),
+		"gpuqd_ready":                        len(s.Workers()),
+		`node_time_seconds > bool 0`:         len(s.Workers()),
+		"promtail_targets_active_total":      len(s.Workers()),
+		`loki_build_info{version=~"3[.].*"}`: 1,
+	} {
+		wait.For(t, patience, func() error {
+			got, err := s.value(t, expression)
+			if err == nil && got != float64(want) {
+				err = fmt.Errorf("%s is %v, want %d", expression, got, want)
+			}
+			return err
+		})
+	}
 }
 
 func testRules(t *testing.T, s *Site) {
