@@ -81,7 +81,7 @@ func testExporters(t *testing.T, s *Site) {
 		"rabbitmq_identity_info":             len(s.RabbitNodes()),
 		"gpuqd_ready":                        len(s.Workers()),
 		`node_time_seconds > bool 0`:         len(s.Workers()),
-		"promtail_targets_active_total":      len(s.Workers()),
+		"promtail_build_info":                len(s.Workers()),
 		`loki_build_info{version=~"3[.].*"}`: 1,
 	} {
 		wait.For(t, patience, func() error {
