@@ -7,6 +7,7 @@
 #
 #   OUT=dist/bundle        where to; what was there is replaced
 #   PRODUCTS="gpuqd ..."   which; all by default
+#   COMMON="htop ..."      more of Debian's packages that every host gets (gpuq_common_names)
 #   EXTRA=DIR              packages from elsewhere, each in DIR/PRODUCT/*.deb: MongoDB,
 #                          Grafana and Alloy, which are in no source that this knows
 set -euo pipefail
@@ -23,7 +24,7 @@ die() {
 # Debian's packages of each product, by name. A product's directory is what a role
 # asks for.
 declare -A debian=(
-	[common]="chrony"
+	[common]="ca-certificates chrony ${COMMON:-}"
 	[rabbitmq]="rabbitmq-server"
 	[redis]="redis-server redis-sentinel"
 	[prometheus]="prometheus prometheus-alertmanager"
