@@ -78,10 +78,11 @@ func (a *Agent) promise(t placement.Take) bool {
 	return a.runs.promise(t, a.cfg.Host.SlotsWithoutGPU, a.devices.Room)
 }
 
-// offered adds what can be had of this host's devices now to a view.
-func (a *Agent) offered(v *placement.View) {
+// offered adds what can be had of this host's devices now to a view, less what is
+// promised of them.
+func (a *Agent) offered(v *placement.View, promisedOf func(uuid string) promised) {
 	for _, c := range a.devices.Candidates() {
-		p := a.runs.promisedOf(c.UUID)
+		p := promisedOf(c.UUID)
 		if p.whole || a.drains.onDevice(c.UUID) != nil {
 			continue
 		}

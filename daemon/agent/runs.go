@@ -173,6 +173,14 @@ func (s *runs) slotsUsed() int {
 	return s.slotsTaken()
 }
 
+// slotsHeld counts the attempts without a device alone.
+func (s *runs) slotsHeld() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slotsTaken() - s.slots
+}
+
+// slotsTaken is slotsUsed; s.mu is held.
 func (s *runs) slotsTaken() int {
 	used := s.slots
 	for _, r := range s.byID {

@@ -151,9 +151,27 @@ func (a *Agent) view() placement.View {
 		Queues:    a.shapes.list(),
 		FreeSlots: a.cfg.Host.SlotsWithoutGPU - a.runs.slotsUsed(),
 	}
-	a.offered(&v)
+	a.offered(&v, a.runs.promisedOf)
 	v.AgainPools = a.rehearsals.againPools(v.Queues)
 	return v
+}
+
+// room returns the queues of the shapes that the host has room for. What is set aside
+// for takes under way counts as room: they wait for the broker, for long where it does
+// not answer.
+func (a *Agent) room() map[string]bool {
+	queues := map[string]bool{}
+	if !a.ready.Load() || a.mayTake() != "" {
+		return queues
+	}
+	v := placement.View{
+		Pools: a.cfg.Host.Pools, Queues: a.shapes.list(), FreeSlots: a.cfg.Host.SlotsWithoutGPU - a.runs.slotsHeld(),
+	}
+	a.offered(&v, func(string) promised { return promised{} })
+	for _, t := range placement.Plan(v) {
+		queues[t.Shape.Queue()] = true
+	}
+	return queues
 }
 
 // mayTake says why the host takes nothing now; "" when it does.

@@ -131,7 +131,7 @@ var allowed = map[string][]string{
 	"ctl":                     {"daemon/config", "daemon/control", "daemon/fault", "daemon/job", "daemon/version"},
 	"daemon": {
 		"daemon/account", "daemon/agent", "daemon/broker", "daemon/config", "daemon/control", "daemon/dedup", "daemon/device",
-		"daemon/job", "daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb",
+		"daemon/durable", "daemon/job", "daemon/journald", "daemon/journald/handler", "daemon/ledger", "daemon/ledger/mongodb",
 		"daemon/ledger/sqlite", "daemon/owner", "daemon/power", "daemon/runner", "daemon/runner/systemd", "daemon/version",
 	},
 
