@@ -110,6 +110,10 @@ bundle: ## Collect what a site without internet needs, with digests, in dist/bun
 packages/thirdparty: ## Build Loki and Promtail as .deb into dist/thirdparty, 15 minutes the first time
 	@packaging/thirdparty/build.sh loki promtail
 
+.PHONY: dashboards
+dashboards: ## Write Grafana's dashboards anew, after a change in test/tools/dashboards or docs/runbooks
+	@cd test/tools/dashboards && $(GO) run .
+
 .PHONY: test
 test: deps build ## Run all tests (PKG=./some/package for some)
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(PKG)

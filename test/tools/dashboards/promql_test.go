@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// checker finds out which labels the series of an expression have. What it finds wrong on
+// the way is what Prometheus would answer with an empty result, not with an error: metrics
+// and labels that do not exist, joins whose sides never match, counters shown as they are.
+type checker struct {
+	metrics map[string]known
+	wrong   []string
+}
+
+func (c *checker) complain(form string, args ...any) {
+	c.wrong = append(c.wrong, fmt.Sprintf(form, args...))
+}
+
+// check parses an expression without variables and returns the labels of its series and
+// what is wrong with it.
+func check(metrics map[string]known, expr string) (labels []string, wrong []string) {
+	parsed, err := parser.ParseExpr(expr)
+	if err != nil {
+		return nil, []string{err.Error()}
+	}
+	c := &checker{metrics: metrics}
+	labels = c.labels(parsed, false)
+	return labels, c.wrong
+}
+
+// labels returns an expression's labels, sorted. inRate is whether a counter is welcome.
+func (c *checker) labels(e parser.Expr, inRate bool) []string {
+	switch e := e.(type) {
+	case *parser.VectorSelector:
+		return c.selector(e, inRate)
+	case *parser.MatrixSelector:
+		return c.labels(e.VectorSelector, inRate)
+	case *parser.SubqueryExpr:
+		return c.labels(e.Expr, inRate)
+	case *parser.ParenExpr:
+		return c.labels(e.Expr, inRate)
+	case *parser.UnaryExpr:
+		return c.labels(e.Expr, inRate)
+	case *parser.StepInvariantExpr:
+		return c.labels(e.Expr, inRate)
+	case *parser.AggregateExpr:
+		return c.aggregate(e, inRate)
+	case *parser.Call:
+		return c.call(e)
+	case *parser.BinaryExpr:
+		return c.binary(e, inRate)
+	}
+	return nil
+}
+
+func (c *checker) selector(e *parser.VectorSelector, inRate bool) []string {
+	k, ok := find(c.metrics, e.Name)
+	if !ok {
+		c.complain("no metric %q is in docs/metrics.md or others.txt", e.Name)
+		return nil
+	}
+	// RabbitMQ and Redis have counters that say they are gauges.
+	counter := k.kind == "counter" || strings.HasSuffix(e.Name, "_total")
+	if counter != inRate {
+		c.complain("%s is a %s: a counter is of use inside of rate and increase only, anything else outside", e.Name, k.kind)
+	}
+	for _, m := range e.LabelMatchers {
+		if m.Name != "__name__" && !slices.Contains(k.labels, m.Name) {
+			c.complain("%s has no label %q", e.Name, m.Name)
+		}
+	}
+	return sorted(k.labels)
+}
+
+func (c *checker) aggregate(e *parser.AggregateExpr, inRate bool) []string {
+	inner := c.labels(e.Expr, inRate)
+	c.exist(inner, e.Grouping, e.String())
+	if e.Without {
+		return slices.DeleteFunc(inner, func(l string) bool { return slices.Contains(e.Grouping, l) })
+	}
+	return sorted(e.Grouping)
+}
+
+func (c *checker) call(e *parser.Call) []string {
+	switch e.Func.Name {
+	case "rate", "increase", "irate":
+		return c.labels(e.Args[0], true)
+	case "histogram_quantile":
+		inner := c.labels(e.Args[1], false)
+		c.exist(inner, []string{"le"}, e.String())
+		return slices.DeleteFunc(inner, func(l string) bool { return l == "le" })
+	case "label_replace":
+		return sorted(append(c.labels(e.Args[0], false), e.Args[1].(*parser.StringLiteral).Val))
+	}
+	for _, arg := range e.Args {
+		if t := arg.Type(); t == parser.ValueTypeVector || t == parser.ValueTypeMatrix {
+			return c.labels(arg, false)
+		}
+	}
+	return nil
+}
+
+func (c *checker) binary(e *parser.BinaryExpr, inRate bool) []string {
+	left, right := c.labels(e.LHS, inRate), c.labels(e.RHS, inRate)
+	if e.LHS.Type() == parser.ValueTypeScalar {
+		return right
+	}
+	if e.RHS.Type() == parser.ValueTypeScalar {
+		return left
+	}
+	m := e.VectorMatching
+	if m.On {
+		c.exist(left, m.MatchingLabels, e.String())
+		c.exist(right, m.MatchingLabels, e.String())
+	} else if ignore := func(l string) bool { return slices.Contains(m.MatchingLabels, l) }; !slices.Equal(
+		slices.DeleteFunc(slices.Clone(left), ignore), slices.DeleteFunc(slices.Clone(right), ignore)) {
+		c.complain("in %s the left side has the labels %q, the right %q: they never match", e, left, right)
+	}
+	switch {
+	case e.Op == parser.LOR:
+		return sorted(append(left, right...))
+	case e.Op == parser.LAND, e.Op == parser.LUNLESS:
+		return left
+	case m.Card == parser.CardManyToOne:
+		c.exist(right, m.Include, e.String())
+		return sorted(append(left, m.Include...))
+	case m.Card == parser.CardOneToMany:
+		c.exist(left, m.Include, e.String())
+		return sorted(append(right, m.Include...))
+	case m.On:
+		return sorted(m.MatchingLabels)
+	}
+	return left
+}
+
+func (c *checker) exist(have, wanted []string, where string) {
+	for _, label := range wanted {
+		if !slices.Contains(have, label) {
+			c.complain("in %s there is no label %q: there are %q", where, label, have)
+		}
+	}
+}
+
+func sorted(labels []string) []string {
+	out := slices.Clone(labels)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
