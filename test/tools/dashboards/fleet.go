@@ -20,7 +20,7 @@ const toHost = "/d/gpuq-host?var-host=${__data.fields.host}&${__url_time_range}"
 func fleet() board {
 	return board{
 		uid: "gpuq-fleet", title: "Fleet", since: "now-6h",
-		question: "Are the GPUs busy, is work waiting, is something broken, and where?",
+		question: "Are the GPUs busy, is work waiting, is something broken, where, and whose is it?",
 		rows: []row{
 			section("Now", 5, fleetNow()...),
 			section("Work", 8, fleetWork()...),
@@ -51,6 +51,8 @@ func fleetWork() []panel {
 	return []panel{
 		stack("Devices by state", units.Short, "What all devices of the site are doing. Busy: an attempt holds it. Checking: it is looked at after one. Cordoned, draining and sick take no work.",
 			sumOf(allDevices, "state").as("{{state}}")).runbook("DevicesMissing", "DeviceSick"),
+		stack("Devices by user", units.Short, "Whose attempts hold devices. GPU hours has the sums.",
+			ratePerSecond(held, "user").as("{{user}}")).to("GPU hours", "/d/gpuq-hours?${__url_time_range}"),
 		stack("Jobs waiting by queue", units.Short, "Messages ready, as the host that looked last saw each queue. Those that grow while devices are free want looking at.",
 			waiting.as("{{queue}}")).runbook("QueueGrowing", "QueueHeadTooOld"),
 		graph("Jobs ended", units.CountsPerSecond, "Attempts that ended, by the state their job went to. Discarded: the attempt had lost its right to commit.",
@@ -67,9 +69,6 @@ func fleetWork() []panel {
 		graph("Use of the devices", units.PercentUnit, "Share of the time of all devices that attempts held them, and that they were out.",
 			over(ratePerSecond(metric("gpuqd_device_seconds_total", `state="busy"`)), ratePerSecond(metric("gpuqd_device_seconds_total"))).as("busy"),
 			over(ratePerSecond(metric("gpuqd_device_seconds_total", `state=~"cordoned|draining|sick"`)), ratePerSecond(metric("gpuqd_device_seconds_total"))).as("out")).share(),
-		graph("Gap between two attempts", units.Seconds, "How long nobody held a device between two attempts. It tells of gpuqd's speed only where work was waiting.",
-			quantile(0.5, metric("gpuqd_device_gap_seconds")).as("half of the gaps"),
-			quantile(0.95, metric("gpuqd_device_gap_seconds")).as("95 of 100")),
 	}
 }
 
@@ -109,6 +108,8 @@ func fleetBroken() []panel {
 		graph("Failures by host", units.CountsPerSecond, "Attempts that failed, by host. One host alone has something wrong with it; all at once, the jobs or what they share.",
 			ratePerSecond(metric("gpuqd_attempts_failed_total", `class!~"drained|preempted|killed"`), "host").as("{{host}}")).
 			to("Look at this host", "/d/gpuq-host?var-host=${__field.labels.host}&${__url_time_range}").runbook("JobsFailingFast"),
+		graph("Failures by user", units.Short, "Attempts that failed in 10 minutes, by whose job it was. One user alone has something wrong with a program.",
+			logql(`sum by (submitter) (count_over_time(`+string(ended)+` | state_to=~"failed|retrying|dead" [10m]))`).as("{{submitter}}")).runbook("JobsFailingFast"),
 		graph("XIDs", units.Short, "What drivers reported in 10 minutes, by code. docs/devices.md explains each.",
 			orNone(promql(`sum by (xid) (increase(gpuqd_device_xids_total[10m]))`), "gpuqd", "xid").as("XID {{xid}}")).runbook("DeviceXid"),
 		graph("Trouble that gpuqd dealt with", units.CountsPerSecond, "Jobs taken over from hosts that were lost, attempts frozen since their lease had ended, commits refused since the job was somebody else's, duplicates turned away.",
