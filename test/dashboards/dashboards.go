@@ -24,6 +24,9 @@ type Query struct {
 	Expr              string // with Grafana's variables
 	Loki              bool   // else it is for Prometheus
 	Instant           bool
+	// Quiet is what the panel says where it is empty, which is then good news; "" where it
+	// never should be.
+	Quiet string
 }
 
 func (q Query) String() string { return fmt.Sprintf("%s: %q, query %s", q.Board, q.Panel, q.Ref) }
@@ -59,6 +62,7 @@ type (
 			QueryType  string
 			Datasource struct{ UID string }
 		}
+		FieldConfig struct{ Defaults struct{ NoValue string } }
 	}
 	variableFile struct {
 		Name, Type, Definition, AllValue string
@@ -111,7 +115,10 @@ func (f boardFile) board() (board, error) {
 func (b *board) add(panels []panelFile) error {
 	for _, p := range panels {
 		for _, t := range p.Targets {
-			q := Query{Board: b.uid, Panel: p.Title, Ref: t.RefID, Expr: t.Expr, Instant: t.Instant || t.QueryType == "instant"}
+			q := Query{
+				Board: b.uid, Panel: p.Title, Ref: t.RefID, Expr: t.Expr,
+				Instant: t.Instant || t.QueryType == "instant", Quiet: p.FieldConfig.Defaults.NoValue,
+			}
 			switch t.Datasource.UID {
 			case "gpuq-prometheus":
 			case "gpuq-loki":
@@ -126,4 +133,22 @@ func (b *board) add(panels []panelFile) error {
 		}
 	}
 	return nil
+}
+
+// Quiet returns the panels that say what it means when they are empty: no warnings, no
+// failures. Where nothing has gone wrong they are, and Live.Allowed is to have them.
+func Quiet(dir string) ([]Allowed, error) {
+	boards, err := read(dir)
+	if err != nil {
+		return nil, err
+	}
+	var allowed []Allowed
+	for _, b := range boards {
+		for _, q := range b.queries {
+			if q.Quiet != "" {
+				allowed = append(allowed, Allowed{q.Board, q.Panel, q.Ref, q.Quiet})
+			}
+		}
+	}
+	return allowed, nil
 }

@@ -32,6 +32,10 @@ func TestNothingIsEmptyOnLiveServers(t *testing.T) {
 			*to = d
 		}
 	}
+	var err error
+	if l.Allowed, err = Quiet(l.Dir); err != nil {
+		t.Fatal(err)
+	}
 	empty, asked, err := l.Check(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +61,7 @@ const boardFor = `{
         {"refId": "C", "expr": "missing[$__range]", "datasource": {"uid": "gpuq-prometheus"}}
       ]}
     ]},
-    {"title": "table", "targets": [{"refId": "A", "expr": "full", "instant": true, "datasource": {"uid": "gpuq-prometheus"}}]},
+    {"title": "table", "fieldConfig": {"defaults": {"noValue": "no rows"}}, "targets": [{"refId": "A", "expr": "full", "instant": true, "datasource": {"uid": "gpuq-prometheus"}}]},
     {"title": "lines", "targets": [{"refId": "A", "expr": "{job=\"workers\"} | job_id=\"${job}\"", "datasource": {"uid": "gpuq-loki"}}]}
   ]
 }`
@@ -135,6 +139,14 @@ func TestAllowedQueriesMayShowNothing(t *testing.T) {
 	l.Allowed = []Allowed{{Board: "b", Panel: "no such panel", Reason: "a reason"}}
 	if _, _, err := l.Check(t.Context()); err == nil {
 		t.Error("an exception for a panel that does not exist passes")
+	}
+}
+
+func TestPanelsThatMayBeQuietSaySo(t *testing.T) {
+	l, _ := servers(t)
+	allowed, err := Quiet(l.Dir)
+	if err != nil || len(allowed) != 1 || allowed[0] != (Allowed{"b", "table", "A", "no rows"}) {
+		t.Errorf("%+v, %v", allowed, err)
 	}
 }
 

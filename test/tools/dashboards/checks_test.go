@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -199,6 +200,9 @@ func TestQueriesOfPrometheusAreRight(t *testing.T) {
 			for _, w := range wrong {
 				t.Errorf("%s: %s", *query.RefId, w)
 			}
+			if p.Type == "table" {
+				checkColumns(t, p, labels)
+			}
 			if query.LegendFormat == nil {
 				continue
 			}
@@ -214,6 +218,33 @@ func TestQueriesOfPrometheusAreRight(t *testing.T) {
 	})
 	if count < 100 {
 		t.Errorf("only %d queries were looked at", count)
+	}
+}
+
+// checkColumns looks whether a table's columns that are no values are labels of what it
+// asks, and whether its links use columns that are there.
+func checkColumns(t *testing.T, p dashboard.Panel, labels []string) {
+	t.Helper()
+	var titles []string
+	for _, tr := range p.Transformations {
+		if tr.Id != "organize" {
+			continue
+		}
+		for label, title := range tr.Options.(map[string]any)["renameByName"].(map[string]any) {
+			titles = append(titles, title.(string))
+			if !strings.HasPrefix(label, "Value") && !slices.Contains(labels, label) {
+				t.Errorf("column %q: there is no label %q but %q", title, label, labels)
+			}
+		}
+	}
+	text, err := json.Marshal(p.FieldConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, use := range regexp.MustCompile(`__data\.fields\.(\w+)`).FindAllStringSubmatch(string(text), -1) {
+		if !slices.Contains(titles, use[1]) {
+			t.Errorf("a link uses the column %q: there are %q", use[1], titles)
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func fleetBroken() []panel {
 			ratePerSecond(metric("gpuqd_attempts_failed_total", `class!~"drained|preempted|killed"`), "host").as("{{host}}")).
 			to("Look at this host", "/d/gpuq-host?var-host=${__field.labels.host}&${__url_time_range}").runbook("JobsFailingFast"),
 		graph("Failures by user", units.Short, "Attempts that failed in 10 minutes, by whose job it was. One user alone has something wrong with a program.",
-			logql(`sum by (submitter) (count_over_time(`+string(ended)+` | state_to=~"failed|retrying|dead" [10m]))`).as("{{submitter}}")).runbook("JobsFailingFast"),
+			logql(`sum by (submitter) (count_over_time(`+string(ended)+` | state_to=~"failed|retrying|dead" [10m]))`).as("{{submitter}}")).quiet("Nothing has failed.").runbook("JobsFailingFast"),
 		graph("XIDs", units.Short, "What drivers reported in 10 minutes, by code. docs/devices.md explains each.",
 			orNone(promql(`sum by (xid) (increase(gpuqd_device_xids_total[10m]))`), "gpuqd", "xid").as("XID {{xid}}")).runbook("DeviceXid"),
 		graph("Trouble that gpuqd dealt with", units.CountsPerSecond, "Jobs taken over from hosts that were lost, attempts frozen since their lease had ended, commits refused since the job was somebody else's, duplicates turned away.",

@@ -142,7 +142,7 @@ func hostLines() []panel {
 	const here = `{job="workers", host="$host"} | identifier="gpuqd"`
 	return []panel{
 		lines("Warnings and errors", "What the daemon of this host says that should be rare.",
-			logql(`{job="workers", host="$host", level=~"warning|error|crit|alert|emerg"} | identifier="gpuqd"`).as("")).wide(12),
+			logql(`{job="workers", host="$host", level=~"warning|error|crit|alert|emerg"} | identifier="gpuqd"`).as("")).quiet("No warnings and no errors.").wide(12),
 		lines("Everything", "All that the daemon of this host says.", logql(here).as("")).wide(12),
 	}
 }

@@ -32,6 +32,7 @@ type panel struct {
 	words     []word   // what to say instead of numbers
 	runbooks  []string // file names in docs/runbooks, without .md
 	columns   []column // of a table
+	nothing   string   // what an empty panel says, where that is good news
 	drillDown []link   // of what is shown: a click on a series or cell
 }
 
@@ -136,6 +137,7 @@ func (p panel) wide(width uint32) panel       { p.width = width; return p }
 func (p panel) share() panel                  { p.atMost1 = true; return p }
 func (p panel) colour(steps ...step) panel    { p.steps = steps; return p }
 func (p panel) say(words ...word) panel       { p.words = words; return p }
+func (p panel) quiet(nothing string) panel    { p.nothing = nothing; return p }
 func (p panel) runbook(names ...string) panel { p.runbooks = names; return p }
 func (p panel) to(title, url string) panel {
 	p.drillDown = append(p.drillDown, link{title, url})
@@ -230,6 +232,9 @@ func (p panel) dress(out *dashboard.Panel) {
 	}
 	field := &out.FieldConfig.Defaults
 	field.Unit = &p.unit
+	if p.nothing != "" {
+		field.NoValue = &p.nothing
+	}
 	if p.atMost1 {
 		field.Min, field.Max = pointer(0.0), pointer(1.0)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -149,4 +150,36 @@ func sorted(labels []string) []string {
 	out := slices.Clone(labels)
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+func TestWrongQueriesAreFound(t *testing.T) {
+	metrics := metricsThatExist(t)
+	for _, expr := range []string{
+		`sum(rate(gpuqd_takes_total[5m])`, // does not parse
+		`sum(rate(gpuqd_takes_total))`,    // has no range
+		`gpuqd_take_total`,                // no such metric
+		`gpuqd_takes_total`,               // a counter as it is
+		`rate(gpuqd_attempts_held[5m])`,   // a rate of a gauge
+		`gpuqd_devices{status="busy"}`,    // no such label
+		`sum by (queue) (gpuqd_devices)`,  // nothing to group by
+		`histogram_quantile(0.5, sum by (host) (rate(gpuqd_job_wait_seconds_bucket[5m])))`, // le is lost
+		`rate(gpuqd_job_wait_seconds[5m])`,                                                 // a histogram has no such series
+		`gpuqd_device_processes * gpuqd_device_info`,                                       // never match: info has more labels
+		`gpuqd_device_processes * on (device_uuid) group_left (name) gpuqd_device_info`,
+		`sum by (host) (gpuqd_devices) / sum(gpuqd_devices)`,
+	} {
+		if _, wrong := check(metrics, expr); len(wrong) == 0 {
+			t.Errorf("nothing is wrong with %s", expr)
+		}
+	}
+	for expr, want := range map[string][]string{
+		`gpuqd_device_processes * on (host, device_uuid) group_left (index) gpuqd_device_info`: {"device_uuid", "host", "index", "instance", "job"},
+		`histogram_quantile(0.5, sum by (le, host) (rate(gpuqd_job_wait_seconds_bucket[5m])))`: {"host"},
+		`sum(gpuqd_devices) or on () 0 * count(up{job="gpuqd"} == 1)`:                          nil,
+		`sum by (xid) (increase(gpuqd_device_xids_total[5m]))`:                                 {"xid"},
+	} {
+		if labels, wrong := check(metrics, expr); len(wrong) > 0 || !slices.Equal(labels, want) {
+			t.Errorf("%s has the labels %q, want %q; wrong: %q", expr, labels, want, wrong)
+		}
+	}
 }

@@ -98,6 +98,15 @@ func check(expr string) error {
 	var wrong []string
 	complain := func(form string, args ...any) { wrong = append(wrong, fmt.Sprintf(form, args...)) }
 	known := slices.Concat(streamLabels, metadata)
+	// What a parser takes out of the line itself comes before what uses it.
+	parsed.Walk(func(e syntax.Expr) bool {
+		if e, ok := e.(*syntax.LogfmtExpressionParserExpr); ok {
+			for _, taken := range e.Expressions {
+				known = append(known, taken.Identifier)
+			}
+		}
+		return true
+	})
 	parsed.Walk(func(e syntax.Expr) bool {
 		switch e := e.(type) {
 		case *syntax.MatchersExpr:
