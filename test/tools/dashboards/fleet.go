@@ -76,7 +76,7 @@ func fleetBroken() []panel {
 	return []panel{
 		rows("Alerts", units.Short, "Alerts that fire now. Runbooks are in the dashboard of that name.",
 			[]column{
-				{label: "alertname", title: "alert"},
+				{label: "alertname", title: "alert", links: []link{{"Runbooks", "/d/" + runbooksUID}}},
 				{label: "severity", title: "severity"},
 				{label: "host", title: "host", links: []link{{"Look at this host", toHost}}},
 				{label: "Value", title: "firing"},

@@ -30,7 +30,7 @@ func jobBoard() board {
 func jobAttempts() []panel {
 	const here = "/d/gpuq-job?var-job=${job}&${__url_time_range}&var-host=${__data.fields.host}"
 	return []panel{
-		rows("Attempts", units.Short, "Where the job ran, by what it printed in the time above. An attempt that printed nothing is in the lines below only.",
+		rows("Attempts", units.Short, "On which hosts and devices the job ran, as gpuqd said when it took them, and how many lines there are about each. Those without a device are in the lines below only.",
 			[]column{
 				{label: "attempt", title: "attempt"},
 				{label: "host", title: "host", links: []link{
@@ -38,10 +38,9 @@ func jobAttempts() []panel {
 					{"Look at this host", toHost},
 				}},
 				{label: "device_uuid", title: "device", links: []link{{"Graphs of this device", here + "&var-device=${__data.fields.device}"}}},
-				{label: "submitter", title: "submitter"},
 				{label: "Value #A", title: "lines"},
 			},
-			logql(`sum by (host, attempt, device_uuid, submitter) (count_over_time(`+string(ofJob)+` | identifier="gpuqd-job" [$__range]))`).now()).wide(16),
+			logql(`sum by (host, attempt, device_uuid) (count_over_time(`+string(ofJob)+` | device_uuid!="" [$__range]))`).now()).wide(16),
 		bars("Lines by attempt", units.Short, "How much each attempt and its shim printed, and how much gpuqd said of it.",
 			logql(`sum by (attempt, identifier) (count_over_time(`+string(ofJob)+` [$__range]))`).as("{{attempt}} {{identifier}}")),
 	}

@@ -46,7 +46,7 @@ func readRunbooks(dir string) (runbooks, error) {
 func (r runbooks) url(name string) (string, error) {
 	for i, have := range r.names {
 		if have == name {
-			return fmt.Sprintf("/d/%s?viewPanel=%d", runbooksUID, i+1), nil
+			return fmt.Sprintf("/d/%s?viewPanel=%d", runbooksUID, i+2), nil
 		}
 	}
 	return "", fmt.Errorf("there is no docs/runbooks/%s.md", name)
@@ -66,12 +66,16 @@ func (r runbooks) markdown(name string) string {
 	})
 }
 
-// The panels' numbers, which url tells, are their places in the only row.
+// The panels' numbers, which url tells, are their places in the only row; the first is the
+// list of all, since nobody wants to turn forty pages.
 func (r runbooks) board() board {
-	var pages []panel
-	for _, name := range r.names {
+	var list strings.Builder
+	pages := []panel{{}}
+	for i, name := range r.names {
+		fmt.Fprintf(&list, "- [%s](/d/%s?viewPanel=%d)\n", name, runbooksUID, i+2)
 		pages = append(pages, page(name, r.markdown(name)))
 	}
+	pages[0] = page("All runbooks", list.String())
 	return board{
 		uid: runbooksUID, title: "Runbooks", since: "now-6h",
 		question: "What does an alert mean, how do I look, what do I do? The pages of docs/runbooks, one for each alert.",
