@@ -248,6 +248,72 @@ func checkColumns(t *testing.T, p dashboard.Panel, labels []string) {
 	}
 }
 
+// unseen are alerts without a panel that leads to their runbook, and why.
+var unseen = map[string]string{
+	"AlertmanagerUnreachable":  "of monitoring itself: the alert is all there is to see",
+	"MonitoringConfigRefused":  "of monitoring itself",
+	"NotificationsFailing":     "of monitoring itself",
+	"PrometheusStorageFailing": "of monitoring itself",
+	"RulesFailing":             "of monitoring itself",
+	"Watchdog":                 "fires always",
+	"CertificateExpired":       "a date, which the alert tells",
+	"CertificateExpiring":      "a date, which the alert tells",
+	"CertificatesUnknown":      "a script's, which hosts without it have not",
+	"ServiceFailed":            "a state of systemd, which the alert tells",
+	"ServiceRestarting":        "a state of systemd, which the alert tells",
+}
+
+var alertName = regexp.MustCompile(`(?m)^\s+- alert: (\w+)$`)
+
+// Whoever sees something bad in a panel is led to what to do, for each alert that there is.
+func TestEveryAlertHasAPanelThatLeadsToItsRunbook(t *testing.T) {
+	linked := map[string]bool{}
+	for _, d := range read(t) {
+		for _, p := range d.Panels {
+			if p.Panel == nil {
+				continue
+			}
+			for _, l := range p.Panel.Links {
+				if _, name, ok := strings.Cut(l.Title, ": "); ok {
+					linked[name] = true
+				}
+			}
+		}
+	}
+	paths, err := filepath.Glob(filepath.Join(root, "ansible/roles/prometheus/files/rules/*.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := map[string]bool{}
+	for _, path := range paths {
+		rules, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range alertName.FindAllStringSubmatch(string(rules), -1) {
+			alerts[found[1]] = true
+		}
+	}
+	if len(alerts) < 3 {
+		t.Fatalf("only %d alerts were found", len(alerts))
+	}
+	for name := range alerts {
+		if _, ok := unseen[name]; ok == linked[name] {
+			t.Errorf("%s: a panel leads to its runbook: %t; it is on the list of those without: %t", name, linked[name], ok)
+		}
+	}
+	for name := range linked {
+		if !alerts[name] {
+			t.Errorf("a panel leads to the runbook of %s, but there is no such alert", name)
+		}
+	}
+	for name := range unseen {
+		if !alerts[name] {
+			t.Errorf("%s is on the list of alerts without a panel, but there is no such alert", name)
+		}
+	}
+}
+
 // What people choose above a dashboard is used in it, and its values can be had.
 func TestVariablesAreOfUse(t *testing.T) {
 	metrics := metricsThatExist(t)

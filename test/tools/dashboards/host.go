@@ -20,6 +20,7 @@ func host() board {
 			section("Devices", 8, hostDevices()...),
 			section("What it depends on", 8, hostParts()...),
 			section("The machine", 8, hostMachine()...),
+			section("Logs", 8, hostLogs()...),
 			section("What gpuqd says", 10, hostLines()...),
 		},
 	}
@@ -76,10 +77,10 @@ func hostDevices() []panel {
 		graph("Processes", units.Short, "That use each device. On one that no attempt holds there should be none.",
 			deviceProcesses(`host="$host"`).as("{{index}} {{device_uuid}}"),
 			sumOf(ofHost("gpuqd_device_foreign_processes")).as("of nobody that gpuqd knows")).runbook("DeviceDirty"),
-		graph("Faults of devices", units.Short, "In 10 minutes: XIDs by code, devices taken out of use, breakers that opened, devices found dirty after an attempt.",
+		graph("Faults of devices", units.Short, "In 10 minutes: XIDs by code, devices taken out of use, devices found dirty after an attempt; and breakers that are open.",
 			promql(`sum by (xid) (increase(gpuqd_device_xids_total{host="$host"}[10m])) or on () 0 * max (up{host="$host", job="gpuqd"})`).as("XID {{xid}}"),
 			promql(`sum by (reason) (increase(gpuqd_device_quarantines_total{host="$host"}[10m]))`).as("out of use: {{reason}}"),
-			promql(`sum by (scope) (increase(gpuqd_device_breaker_opens_total{host="$host"}[10m]))`).as("breaker: {{scope}}"),
+			sumOf(ofHost("gpuqd_device_breakers_open"), "scope").as("open breakers: {{scope}}"),
 			promql(`sum (increase(gpuqd_device_checks_total{host="$host", result="dirty"}[10m]))`).as("dirty")).runbook("DeviceXid", "DeviceSick", "BreakerOpen"),
 		graph("Memory errors", units.Short, "ECC errors since the driver was loaded, of all devices that count them.",
 			sumOf(ofHost("gpuqd_device_ecc_errors"), "kind").as("{{kind}}")).runbook("DeviceSick"),
@@ -108,7 +109,7 @@ func hostParts() []panel {
 			("60 * " + ratePerSecond(ofHost("gpuqd_lease_renewals_total"))).as("succeeded"),
 			("60 * " + ratePerSecond(ofHost("gpuqd_lease_renewals_failed_total"), "reason")).as("failed: {{reason}}")).runbook("LeaseRenewalsFailing"),
 		graph("Ledger", units.Seconds, "95 of 100 operations took at most this, in the last 10 minutes.",
-			quantile(0.95, ofHost("gpuqd_ledger_operation_duration_seconds"), "operation").as("{{operation}}")).runbook("LedgerSlow"),
+			quantile(0.95, ofHost("gpuqd_ledger_operation_duration_seconds"), "operation").as("{{operation}}")).runbook("LedgerSlow", "LedgerQuorumAtRisk"),
 		graph("Broker", units.Seconds, "95 of 100 operations took at most this, in the last 10 minutes. publish: until it is confirmed.",
 			quantile(0.95, ofHost("gpuqd_broker_operation_duration_seconds"), "operation").as("{{operation}}")),
 		graph("Redis", units.Seconds, "95 of 100 operations of the done-cache took at most this, in the last 10 minutes. A gap: none were asked for.",
@@ -118,6 +119,9 @@ func hostParts() []panel {
 			quantile(0.95, ofHost("gpuqd_journal_sync_duration_seconds")).as("95 of 100")),
 		graph("Connections lost", units.Short, "In 10 minutes, to RabbitMQ, by what the connection is for.",
 			promql(`sum by (connection) (increase(gpuqd_broker_connections_lost_total{host="$host"}[10m]))`).as("{{connection}}")).runbook("BrokerConnectionDown"),
+		graph("Defects of gpuqd", units.Short, "Loops that have not come round in time, and panics that were contained in 10 minutes. Each is a defect: please report it.",
+			maxOf(ofHost("gpuqd_loops_stuck")).as("loops stuck"),
+			promql(`sum (increase(gpuqd_panics_total{host="$host"}[10m]))`).as("panics")).runbook("GpuqdStuck", "GpuqdPanics"),
 		graph("Clock", units.Seconds, "How far most hosts' clocks lie from this one's. Other than 0, it leaves sweeping to them.",
 			maxOf(ofHost("gpuqd_clock_off_seconds")).as("off by")).runbook("ClockOff"),
 	}
@@ -135,6 +139,16 @@ func hostMachine() []panel {
 		graph("Network", units.BytesPerSecondSI, "What all interfaces but the loopback receive and send.",
 			ratePerSecond(ofHost("node_network_receive_bytes_total", `device!="lo"`)).as("received"),
 			ratePerSecond(ofHost("node_network_transmit_bytes_total", `device!="lo"`)).as("sent")),
+	}
+}
+
+func hostLogs() []panel {
+	return []panel{
+		graph("Lines that arrived", units.Short, "In Loki, in each stretch of the graph, by who wrote them. None at all: the agent does not get through.",
+			logql(`sum by (identifier) (count_over_time({job="workers", host="$host"} | identifier=~"gpuqd|gpuqd-shim|gpuqd-job" [$__interval]))`).as("{{identifier}}")).runbook("LogsNotArriving"),
+		graph("Lines lost", units.Short, "In 10 minutes, on the way into this host's journal: of gpuqd's own, and of what jobs printed (which is still in their output.log).",
+			promql(`sum (increase(gpuqd_log_entries_dropped_total{host="$host"}[10m]))`).as("gpuqd's"),
+			promql(`sum (increase(gpuqd_job_output_lines_dropped_total{host="$host"}[10m]))`).as("jobs'")).runbook("GpuqdLogLost", "LogsLost"),
 	}
 }
 

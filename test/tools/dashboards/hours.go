@@ -22,7 +22,7 @@ const (
 
 func hoursTotals() []panel {
 	return []panel{
-		rows("GPU hours by user", units.Hours, "How long attempts held devices, by whose job it was, those that failed or were interrupted included. other: of users beyond those that a daemon counts by name.",
+		rows("GPU hours by user", units.Hours, "How long attempts held devices, by whose job it was, those that failed or were interrupted included. other: of users beyond those that a daemon counts by name. What was held while gpuqd was down is not in it.",
 			[]column{{label: "user", title: "user"}, {label: "Value", title: "GPU hours"}},
 			promql("sort_desc("+string(increase(held, "user"))+" / 3600)").now()).wide(10),
 		rows("Attempts by user and result", units.Short, "How many ended, by the state their job went to. retrying and failed are mostly the user's own failures.",

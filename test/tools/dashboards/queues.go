@@ -19,7 +19,7 @@ func queuesOfJobs() []panel {
 	return []panel{
 		number("Nodes of RabbitMQ", units.Short, "That answer Prometheus.",
 			orZero(promql(`count (up{job="rabbitmq"} == 1)`), "rabbitmq").as("answer"),
-			promql(`count (up{job="rabbitmq"})`).as("of")).wide(6).runbook("RabbitMQNodeDown", "RabbitMQQuorumAtRisk"),
+			promql(`count (up{job="rabbitmq"})`).as("of")).wide(6).runbook("RabbitMQNodeDown", "RabbitMQQuorumAtRisk", "RabbitMQNoQuorum", "RabbitMQPartition"),
 		number("Jobs waiting", units.Short, "Messages ready in all queues of jobs, as the host that looked last saw each.",
 			orZero(sumOf(waiting), "gpuqd").as("waiting")).wide(6).runbook("QueueGrowing"),
 		number("Dead letters in a day", units.Short, "Messages set aside with a reason: gpuqctl dead list.",

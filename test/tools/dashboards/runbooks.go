@@ -12,9 +12,12 @@ import (
 // own: whoever looks at an alert at night reads them there, without internet and without
 // a checkout.
 type runbooks struct {
-	names []string // sorted
+	names []string // sorted, without the list
 	text  map[string]string
 }
+
+// The list of all runbooks.
+const listOfAll = "README"
 
 const runbooksUID = "gpuq-runbooks"
 
@@ -30,14 +33,13 @@ func readRunbooks(dir string) (runbooks, error) {
 			return r, err
 		}
 		name := strings.TrimSuffix(filepath.Base(path), ".md")
-		if strings.EqualFold(name, "README") {
-			continue
-		}
-		r.names = append(r.names, name)
 		r.text[name] = string(text)
+		if name != listOfAll {
+			r.names = append(r.names, name)
+		}
 	}
-	if len(r.names) == 0 {
-		return r, fmt.Errorf("there are no runbooks in %s", dir)
+	if len(r.names) == 0 || r.text[listOfAll] == "" {
+		return r, fmt.Errorf("there are no runbooks in %s, or no %s.md that lists them", dir, listOfAll)
 	}
 	return r, nil
 }
@@ -67,15 +69,12 @@ func (r runbooks) markdown(name string) string {
 }
 
 // The panels' numbers, which url tells, are their places in the only row; the first is the
-// list of all, since nobody wants to turn forty pages.
+// list of all, since nobody wants to turn fifty pages.
 func (r runbooks) board() board {
-	var list strings.Builder
-	pages := []panel{{}}
-	for i, name := range r.names {
-		fmt.Fprintf(&list, "- [%s](/d/%s?viewPanel=%d)\n", name, runbooksUID, i+2)
+	pages := []panel{page("All runbooks", r.markdown(listOfAll))}
+	for _, name := range r.names {
 		pages = append(pages, page(name, r.markdown(name)))
 	}
-	pages[0] = page("All runbooks", list.String())
 	return board{
 		uid: runbooksUID, title: "Runbooks", since: "now-6h",
 		question: "What does an alert mean, how do I look, what do I do? The pages of docs/runbooks, one for each alert.",
