@@ -104,6 +104,15 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	running := markIn(cfg.Host.StateDir)
+	last, err := running.begin(identity.BootID)
+	if err != nil { // a full disk keeps nobody from looking after what runs
+		log.Warn("the next daemon will not know how this one ended", "err", err)
+	}
+	m.observePredecessor(last)
+	if last == endDied {
+		log.Warn("the last gpuqd of this host did not end in order: it was killed, crashed, or gave up; its last lines say more")
+	}
 	client, err := newBroker(cfg, secrets.Broker, log, m)
 	if err != nil {
 		return err
@@ -136,8 +145,15 @@ func run(ctx context.Context, path string, reloads <-chan os.Signal) error {
 		load: func() (config.Config, error) { return config.Load(path) }, cfg: written,
 		level: level, daemon: a, service: manager, applied: m.loaded.SetToCurrentTime, log: log,
 	}
-	return serve(end.before(ctx), a.Run, client.Run, devices.Run, end.logind, metricsServer(cfg.Metrics.Listen, m.registry),
+	err = serve(end.before(ctx), a.Run, client.Run, devices.Run, end.logind, metricsServer(cfg.Metrics.Listen, m.registry),
 		func(ctx context.Context) error { return again.run(ctx, reloads) })
+	if err != nil {
+		return err
+	}
+	if err := running.ended(); err != nil {
+		log.Warn("the next daemon will take this one for dead", "err", err)
+	}
+	return nil
 }
 
 // serve runs the agent on the parts that it needs; these end after it.

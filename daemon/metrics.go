@@ -21,7 +21,8 @@ type meters struct {
 	broker, ledger, cache operations
 	syncs                 prometheus.Histogram
 	loaded                prometheus.Gauge
-	entries               *journald.Sender // of the log; nil where it does not go to journald
+	predecessor           *prometheus.GaugeVec // by how it ended
+	entries               *journald.Sender     // of the log; nil where it does not go to journald
 }
 
 // operations count and time what a part does, by operation and result.
@@ -48,6 +49,9 @@ func newMeters(build version.Info) *meters {
 	m.loaded = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "gpuqd_config_loaded_timestamp_seconds", Help: "When this daemon last read its configuration without finding a mistake.",
 	})
+	m.predecessor = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gpuqd_predecessor", Help: "1 for how the daemon before this one ended.",
+	}, []string{"end"})
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.broker, m.ledger, m.cache, m.syncs,
@@ -57,7 +61,7 @@ func newMeters(build version.Info) *meters {
 		constant("gpuqd_build_info", "Constant 1, with the build of this daemon.", 1, prometheus.Labels{
 			"version": build.Version, "commit": build.Commit, "go_version": runtime.Version(),
 		}),
-		m.loaded,
+		m.loaded, m.predecessor,
 	)
 	m.loaded.SetToCurrentTime()
 	return m
@@ -80,6 +84,13 @@ func (m *meters) entriesDropped() float64 {
 		return 0
 	}
 	return float64(m.entries.Dropped())
+}
+
+// observePredecessor tells how the daemon before this one ended.
+func (m *meters) observePredecessor(last end) {
+	for _, e := range ends {
+		m.predecessor.WithLabelValues(string(e)).Set(number(e == last))
+	}
 }
 
 // observeSync takes the time of one fsync in.

@@ -36,6 +36,7 @@ gcc:gcc
 libc6-dev:/usr/include/stdio.h
 shellcheck:shellcheck
 dbus-daemon:dbus-daemon
+prometheus:promtool
 '
 wanted_for_packages='
 git:git

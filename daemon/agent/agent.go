@@ -92,6 +92,8 @@ type Agent struct {
 	progress progress // of the loops
 	lease    *lease
 	runs     *runs
+	usage    *usage
+	tally    atomic.Pointer[jobTally] // nil where other hosts count, or nobody asks
 	shapes   *shapes
 	evidence *evidence
 	hosts    atomic.Pointer[[]*ledger.Host] // as last read by the watch
@@ -160,6 +162,7 @@ func New(o Options) *Agent {
 		lease:      &lease{clock: o.Clock, ttl: o.Config.Lease.TTL.Std()},
 		progress:   progress{block: o.Faults.Block},
 		runs:       newRuns(),
+		usage:      newUsage(),
 		shapes:     newShapes(),
 		evidence:   newEvidence(o.Config.Take.Slack.Std()),
 		drains:     newDrains(),

@@ -183,6 +183,7 @@ func (r *run) close(ctx context.Context) {
 }
 
 func (r *run) forget() {
+	r.a.usage.end(r.a.clock.Now(), r)
 	r.a.devices.Release(r.hold.JobID, r.number)
 	r.a.runs.remove(r)
 	r.a.wakeUp()

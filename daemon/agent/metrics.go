@@ -17,6 +17,8 @@ import (
 // metrics are what the agent counts as it happens; what it only has to look at
 // is in scrape.go. The zero metrics count nothing. docs/metrics.md lists all.
 type metrics struct {
+	wanted bool // somebody may ask for them
+
 	submissions counters
 
 	takes, redeliveries counter
@@ -60,6 +62,7 @@ type metrics struct {
 	queueMessages, queueLooked gauges
 	queueOldest                gauges
 	clockOff                   gauge
+	loopsStuck                 gauge
 
 	controlRequests controlRequests
 }
@@ -69,7 +72,7 @@ func newMetrics(to prometheus.Registerer) *metrics {
 	if to == nil {
 		return &metrics{}
 	}
-	m, r := &metrics{}, register{to}
+	m, r := &metrics{wanted: true}, register{to}
 	m.ofTakes(r)
 	m.ofAttempts(r)
 	m.ofJobs(r)
@@ -138,6 +141,7 @@ func (m *metrics) ofHosts(r register) {
 	m.sessionsReleased = r.counters("gpuqd_sessions_released_total", "Shutdowns of this host, by whether its session was released before.", "result", "released", "failed")
 	m.sessionsLost = r.counter("gpuqd_sessions_lost_total", "Own sessions that this host found to be over.")
 	m.takeovers = r.counter("gpuqd_takeovers_total", "Jobs requeued or ended because their session was not live.")
+	m.loopsStuck = r.gauge("gpuqd_loops_stuck", "Loops past their allowance, at the watchdog's last turn; 0 without a service manager.")
 	m.clockOff = r.gauge("gpuqd_clock_off_seconds", "How far most live hosts' clocks lie from this one's; 0 while most agree with it.")
 }
 

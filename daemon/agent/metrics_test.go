@@ -148,7 +148,9 @@ func TestScrapeOfAnAgentThatHasNotStarted(t *testing.T) {
 		}
 	}()
 	<-devices.Ready()
-	New(Options{Config: cfg, Registerer: r, Devices: devices})
+	a := New(Options{Config: cfg, Registerer: r, Devices: devices})
+	shape := job.Shape{Pool: "default", Priority: job.Normal, GPUs: 1, Class: job.ClassAny}
+	a.shapes.add(shape.Queue())
 	got := values(t, r)
 	uuid := device.SimulatedUUID("h", 0)
 	for series, want := range map[string]float64{
@@ -158,6 +160,10 @@ func TestScrapeOfAnAgentThatHasNotStarted(t *testing.T) {
 		"gpuqd_device_info device_uuid=" + uuid + " index=0 model= simulated=true": 1,
 		"gpuqd_attempts_total outcome=succeeded":                                   0,
 		"gpuqd_control_requests_total code=ok verb=submit":                         0,
+		"gpuqd_loops_stuck":                       0,
+		"gpuqd_device_breakers_open scope=device": 0,
+		"gpuqd_device_breakers_open scope=host":   0,
+		"gpuqd_queue_room queue=" + shape.Queue(): 0,
 	} {
 		if value, ok := got[series]; !ok || value != want {
 			t.Errorf("%s is %v (there: %v), want %v", series, value, ok, want)

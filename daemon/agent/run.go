@@ -25,7 +25,10 @@ type run struct {
 	number  int      // of the attempt
 	job     *job.Job // as claimed: its counters do not change while it is held
 	devices []string
-	adopted bool // found in the journal: it was begun by an earlier daemon
+	// heldSince is when this daemon learned of the claim, for usage.
+	heldSince time.Time
+	counted   bool // usage has it whole; usage.mu guards this
+	adopted   bool // found in the journal: it was begun by an earlier daemon
 	// commitID is the same for each daemon that commits this attempt; a release
 	// of an orphan has another, so that it is not taken for the commit.
 	commitID string
@@ -40,7 +43,7 @@ type run struct {
 
 func newRun(a *Agent, j *job.Job, devices []string) *run {
 	return &run{
-		a: a, job: j, number: j.Attempt, devices: devices, commitID: "commit-" + j.Owner.ClaimID,
+		a: a, job: j, number: j.Attempt, devices: devices, heldSince: a.clock.Now(), commitID: "commit-" + j.Owner.ClaimID,
 		hold: ledger.Hold{JobID: j.ID, ClaimID: j.Owner.ClaimID, Fence: j.Fence, Host: a.host},
 	}
 }

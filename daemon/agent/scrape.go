@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"gpuqd/daemon/device"
+	"gpuqd/daemon/placement"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -18,6 +19,7 @@ type scrape struct {
 	slots, devices, deviceSeconds           *prometheus.Desc
 	deviceInfo, deviceMemory, deviceUsed    *prometheus.Desc
 	deviceProcesses                         *prometheus.Desc
+	queueRoom, userSeconds, jobs            *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*scrape)(nil)
@@ -42,6 +44,9 @@ func newScrape(a *Agent) *scrape {
 		deviceMemory:    desc("gpuqd_device_memory_bytes", "A device's memory.", "device_uuid"),
 		deviceUsed:      desc("gpuqd_device_memory_used_bytes", "A device's memory in use, reserved memory included; what a fault says where it is simulated.", "device_uuid"),
 		deviceProcesses: desc("gpuqd_device_processes", "Processes that use a device.", "device_uuid"),
+		queueRoom:       desc("gpuqd_queue_room", "1 while this host could start a job of the queue's shape at once.", "queue"),
+		userSeconds:     desc("gpuqd_user_device_seconds_total", "Time that users' attempts have held devices since this daemon started; other is what further users held.", "user"),
+		jobs:            desc("gpuqd_ledger_jobs", "Jobs that are not over, by state, as the one host that counts them last did; bounded.", "state"),
 	}
 }
 
@@ -49,7 +54,7 @@ func newScrape(a *Agent) *scrape {
 func (s *scrape) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.ready, s.taking, s.drained, s.ledgerReachable, s.leaseLeft, s.attempts, s.shapes, s.slots, s.devices,
-		s.deviceSeconds, s.deviceInfo, s.deviceMemory, s.deviceUsed, s.deviceProcesses,
+		s.deviceSeconds, s.deviceInfo, s.deviceMemory, s.deviceUsed, s.deviceProcesses, s.queueRoom, s.userSeconds, s.jobs,
 	} {
 		to <- d
 	}
@@ -77,6 +82,27 @@ func (s *scrape) Collect(to chan<- prometheus.Metric) {
 	gauge(s.slots, float64(rest)*number(!drained), "free")
 	gauge(s.slots, float64(rest)*number(drained), "cordoned")
 	s.collectDevices(to)
+	s.collectJobs(to)
+}
+
+func (s *scrape) collectJobs(to chan<- prometheus.Metric) {
+	a := s.agent
+	room := map[string]bool{}
+	if a.ready.Load() && a.mayTake() == "" {
+		for _, t := range placement.Plan(a.view()) {
+			room[t.Shape.Queue()] = true
+		}
+	}
+	for _, shape := range a.shapes.list() {
+		to <- prometheus.MustNewConstMetric(s.queueRoom, prometheus.GaugeValue, number(room[shape.Queue()]), shape.Queue())
+	}
+	a.usage.advance(a.clock.Now(), a.runs.all())
+	for user, seconds := range a.usage.byUser() {
+		to <- prometheus.MustNewConstMetric(s.userSeconds, prometheus.CounterValue, seconds, user)
+	}
+	for state, n := range a.jobsCounted() {
+		to <- prometheus.MustNewConstMetric(s.jobs, prometheus.GaugeValue, float64(n), string(state))
+	}
 }
 
 func (s *scrape) collectDevices(to chan<- prometheus.Metric) {

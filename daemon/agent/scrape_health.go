@@ -12,7 +12,7 @@ import (
 type healthScrape struct {
 	devices *device.Manager
 
-	ecc, xids, quarantines, breakers, alarms, checks, foreign *prometheus.Desc
+	ecc, xids, quarantines, breakers, open, alarms, checks, foreign *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*healthScrape)(nil)
@@ -27,6 +27,7 @@ func newHealthScrape(devices *device.Manager) *healthScrape {
 		xids:        desc("gpuqd_device_xids_total", "XIDs that the driver has reported, by code and class; codes that gpuqd does not know are other.", "xid", "class"),
 		quarantines: desc("gpuqd_device_quarantines_total", "Times that a device was put into quarantine, by reason.", "reason"),
 		breakers:    desc("gpuqd_device_breaker_opens_total", "Times that a breaker took a device, or the devices of the host, out.", "scope"),
+		open:        desc("gpuqd_device_breakers_open", "Breakers that keep a device, or the devices of the host, out now.", "scope"),
 		alarms:      desc("gpuqd_device_alarms_total", "Alarms that an attempt must end, repetitions included.", "kind"),
 		checks:      desc("gpuqd_device_checks_total", "Devices looked at after an attempt, by what the first look found.", "result"),
 		foreign:     desc("gpuqd_device_foreign_processes", "Processes on devices that no attempt holds, and that no attempt left there."),
@@ -35,7 +36,7 @@ func newHealthScrape(devices *device.Manager) *healthScrape {
 
 // Describe implements prometheus.Collector.
 func (s *healthScrape) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.ecc, s.xids, s.quarantines, s.breakers, s.alarms, s.checks, s.foreign} {
+	for _, d := range []*prometheus.Desc{s.ecc, s.xids, s.quarantines, s.breakers, s.open, s.alarms, s.checks, s.foreign} {
 		to <- d
 	}
 }
@@ -71,6 +72,9 @@ func (s *healthScrape) Collect(to chan<- prometheus.Metric) {
 	}
 	metric(s.breakers, prometheus.CounterValue, float64(counted.DeviceBreakers), "device")
 	metric(s.breakers, prometheus.CounterValue, float64(counted.HostBreakers), "host")
+	devices, host := s.devices.OpenBreakers()
+	metric(s.open, prometheus.GaugeValue, float64(devices), "device")
+	metric(s.open, prometheus.GaugeValue, number(host), "host")
 	metric(s.checks, prometheus.CounterValue, float64(counted.ChecksClean), "clean")
 	metric(s.checks, prometheus.CounterValue, float64(counted.ChecksDirty), "dirty")
 }

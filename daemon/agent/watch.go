@@ -103,7 +103,10 @@ func (a *Agent) watchOnce(ctx context.Context, w *watcher) error {
 	}
 	beat(ctx)
 	a.checkOwn(ctx, w, session, held, before)
-	return a.takeOver(ctx, held, live)
+	if err := a.takeOver(ctx, held, live); err != nil {
+		return err
+	}
+	return a.tallyJobs(ctx, hosts)
 }
 
 // checkOwn compares the jobs that the ledger says this session holds with those

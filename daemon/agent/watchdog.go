@@ -66,6 +66,7 @@ func (a *Agent) feed(ctx context.Context) error {
 	reported := false
 	for {
 		late := a.progress.turn(turn)
+		a.metrics.loopsStuck.Set(float64(len(late)))
 		switch {
 		case len(late) == 0 && reported:
 			a.log.Warn("loop makes progress again")

@@ -284,6 +284,13 @@ func TestBreakersOfAManager(t *testing.T) {
 		if got := b.Tally(); got.DeviceBreakers != 1 || got.HostBreakers != 0 {
 			t.Errorf("counted %+v", got)
 		}
+		open := func(devices int, host bool) {
+			t.Helper()
+			if n, all := b.OpenBreakers(); n != devices || all != host {
+				t.Errorf("%d breakers of devices are open, the host's %t; want %d, %t", n, all, devices, host)
+			}
+		}
+		open(1, false)
 		time.Sleep(breakerFirst)
 		b.want("a", Free)
 		b.grant("probe", 1, "a")
@@ -296,6 +303,7 @@ func TestBreakersOfAManager(t *testing.T) {
 		b.want("a", Sick, "j2, j3, j4")
 		run("j5", "b", "z", job.ClassUser) // the host's: failures on a second device
 		b.want("b", Sick, "the devices of this host", "gpuqctl resume gpu7 ends it")
+		open(1, true)
 		if !b.Resume("", "ada") {
 			t.Error("nothing was resumed")
 		}

@@ -47,3 +47,16 @@ func (m *Manager) Foreign() (n int) {
 	}
 	return n
 }
+
+// OpenBreakers returns how many breakers of devices are not closed, and whether the
+// host's is not: what they keep out gets one job on trial at most.
+func (m *Manager) OpenBreakers() (devices int, host bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		if !e.breaker.closed() {
+			devices++
+		}
+	}
+	return devices, !m.breaker.closed()
+}

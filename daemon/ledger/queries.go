@@ -90,6 +90,26 @@ func (l *Ledger) Ahead(ctx context.Context, queue string, before job.Time, limit
 	return min(len(docs), limit), len(docs) > limit, nil
 }
 
+// Unfinished counts the jobs that are not over, by state, each up to a limit. It reads
+// little more than their IDs.
+func (l *Ledger) Unfinished(ctx context.Context, limit int) (map[job.State]int, error) {
+	counts := map[job.State]int{}
+	for _, state := range job.States {
+		if state.Terminal() {
+			continue
+		}
+		docs, err := l.store.Find(ctx, Jobs, Query{
+			When: []Cond{{"state", Eq, string(state)}}, Limit: limit,
+			Without: []string{"spec", "history", "result", "owner", "kill", "hold", "reason"},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count the jobs that are %s: %w", state, err)
+		}
+		counts[state] = len(docs)
+	}
+	return counts, nil
+}
+
 // FromFuture returns queued and retrying jobs whose published_at is later than
 // the given time: a host's clock was ahead, and nobody would look after them for
 // as long.

@@ -37,6 +37,7 @@ func RunLedger(t *testing.T, open Open) {
 	t.Run("Hold", p.holdClaims)
 	t.Run("Requeue", p.requeueClaims)
 	t.Run("Ahead", p.aheadClaims)
+	t.Run("Unfinished", p.unfinishedClaims)
 	t.Run("Session", p.sessionClaims)
 	t.Run("Drain", p.drainClaims)
 	t.Run("DeadLetter", p.deadLetterClaims)

@@ -268,3 +268,35 @@ func (p *protocol) aheadClaims(t *testing.T) {
 		})
 	}
 }
+
+// unfinishedClaims compares two counts, since the ledger has jobs of other claims.
+func (p *protocol) unfinishedClaims(t *testing.T) {
+	count := func(limit int) map[job.State]int {
+		t.Helper()
+		counts, err := p.of(1).Unfinished(p.ctx, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return counts
+	}
+	before := count(1000)
+	for _, state := range []job.State{job.Queued, job.Queued, job.Retrying, job.Succeeded} {
+		j := p.freshJob(t)
+		j.State = state
+		if _, _, err := p.of(0).Submit(p.ctx, j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := count(1000)
+	for state, n := range map[job.State]int{job.Waiting: 0, job.Queued: 2, job.Claimed: 0, job.Running: 0, job.Retrying: 1} {
+		if got := after[state] - before[state]; got != n {
+			t.Errorf("%d more are %s, want %d", got, state, n)
+		}
+	}
+	if _, ok := after[job.Succeeded]; ok {
+		t.Error("jobs that are over were counted")
+	}
+	if got := count(1)[job.Queued]; got != 1 {
+		t.Errorf("%d are queued, with a limit of 1", got)
+	}
+}
