@@ -22,6 +22,9 @@ SEED ?= 0
 BENCH ?=
 # What make test runs: PKG=./daemon/job for one package.
 PKG ?= ./...
+# make up MONITORING=1 adds Prometheus, Alertmanager, Loki and Promtail; empty or 0 does not.
+MONITORING ?=
+override MONITORING := $(filter-out 0,$(MONITORING))
 # What make e2e runs: RUN=TestPowerCut for some of it.
 RUN ?= .
 
@@ -49,8 +52,15 @@ help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9\/-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: deps build ## Install what is missing, build, start a cluster here, run the example (LEDGER=auto|sqlite|mongodb)
-	@bin/gpuq-cluster up --ledger '$(LEDGER)'
+up: deps build $(if $(MONITORING),deps/monitoring) ## Install what is missing, build, start a cluster here, run the example (LEDGER=auto|sqlite|mongodb MONITORING=1)
+	@bin/gpuq-cluster up --ledger '$(LEDGER)' $(if $(MONITORING),--monitoring)
+
+.PHONY: deps/monitoring
+deps/monitoring:
+	@packaging/install-deps.sh monitoring
+	@packaging/thirdparty/build.sh --programs --check loki promtail >/dev/null 2>&1 || \
+		echo "Loki and Promtail are built from their sources: about 15 minutes on two idle cores, once"
+	@packaging/thirdparty/build.sh --programs loki promtail >/dev/null
 
 .PHONY: down
 down: bin/gpuq-cluster ## End that cluster and its jobs, and remove its files
@@ -132,6 +142,11 @@ e2e: deps/hosts ## Boot Debian hosts and test gpuqd on them, as root, 20 minutes
 .PHONY: e2e/site
 e2e/site: deps/site ## Run the playbooks on Debian hosts booted here, as root, half an hour
 	GPUQ_SITE=1 $(GO) test -count=1 -timeout 75m -v ./test/site
+
+# Real Prometheus, Alertmanager, Loki and Promtail on a local cluster.
+.PHONY: e2e/monitoring
+e2e/monitoring: deps deps/monitoring ## Test monitoring end to end on a local cluster, 5 minutes
+	GPUQ_WATCH=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -v ./test/watch
 
 .PHONY: deps/site
 deps/site:

@@ -31,7 +31,7 @@ func newLogger(l config.Log, level *slog.LevelVar, stderr *os.File) (*slog.Logge
 	var sender *journald.Sender
 	var to slog.Handler
 	if format == config.LogJournal {
-		sender = journald.New(journald.Socket, journald.Field{Name: "SYSLOG_IDENTIFIER", Value: "gpuqd"})
+		sender = journald.New(l.JournalSocket, journald.Field{Name: "SYSLOG_IDENTIFIER", Value: "gpuqd"})
 		to = handler.New(sender, level)
 	} else {
 		to = lines(format, stderr, level)

@@ -36,7 +36,7 @@ func TestLogger(t *testing.T) {
 	t.Run("JournalStreamIsNeverWrittenTo", func(t *testing.T) {
 		stderr, journal, name := stream(t)
 		t.Setenv("JOURNAL_STREAM", name)
-		log, sender := newLogger(config.Log{Level: "debug", Format: config.LogAuto}, new(slog.LevelVar), stderr)
+		log, sender := newLogger(config.Log{Level: "debug", Format: config.LogAuto, JournalSocket: config.Default().Log.JournalSocket}, new(slog.LevelVar), stderr)
 		if sender == nil {
 			t.Fatal("the log is not journald's")
 		}

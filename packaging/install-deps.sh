@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs the Debian packages that gpuqd's build, tests and `make up` need, as
 # far as they are missing. Services that come with them are neither started nor
-# enabled. Usage: install-deps.sh [--check] [packages] [hosts] [lint] [site];
-# --check installs nothing and exits with 1 if something is missing; packages adds
-# what make packages needs: the linters are large; hosts what make e2e boots hosts
-# with; lint what looks over ansible/, and site what runs it, which is as large.
+# enabled. Usage: install-deps.sh [--check] [packages] [hosts] [lint] [site]
+# [monitoring]; --check installs nothing and exits with 1 if something is missing;
+# packages adds what make packages needs: the linters are large; hosts what make e2e
+# boots hosts with; lint what looks over ansible/, and site what runs it, which is as
+# large; monitoring what make up MONITORING=1 runs, and builds Promtail with.
 set -eu
 
 say() { printf 'install-deps: %s\n' "$*" >&2; }
@@ -68,6 +69,16 @@ wanted_for_lint='
 ansible:/usr/lib/python3/dist-packages/ansible_collections/community/rabbitmq/MANIFEST.json
 ansible-lint:ansible-lint
 yamllint:yamllint
+'
+wanted_for_monitoring='
+prometheus:/usr/bin/prometheus
+prometheus-alertmanager:/usr/bin/prometheus-alertmanager
+prometheus-node-exporter:/usr/bin/prometheus-node-exporter
+prometheus-redis-exporter:/usr/bin/prometheus-redis-exporter
+systemd:/lib/systemd/systemd-journald
+libsystemd-dev:/usr/include/systemd/sd-journal.h
+python3-jinja2:/usr/lib/python3/dist-packages/jinja2/__init__.py
+python3-yaml:/usr/lib/python3/dist-packages/yaml/__init__.py
 '
 
 has() {
@@ -169,6 +180,7 @@ for argument; do
 	hosts) wanted=$wanted$wanted_for_hosts ;;
 	lint) wanted=$wanted$wanted_for_lint ;;
 	site) wanted=$wanted$wanted_for_site ;;
+	monitoring) wanted=$wanted$wanted_for_monitoring ;;
 	*) die "unknown argument $argument" ;;
 	esac
 done

@@ -35,6 +35,7 @@ type metrics struct {
 	attemptsFailed  counters
 	attemptsFrozen  counters
 	frozenSeconds   counter
+	linesDropped    counter
 	attemptDuration histogram
 	jobWait         histogram
 	shimStart       histogram
@@ -106,6 +107,8 @@ func (m *metrics) ofAttempts(r register) {
 	m.attemptsFailed = r.counters("gpuqd_attempts_failed_total", "Attempts committed that did not succeed, by class.", "class", classNames()...)
 	m.attemptsFrozen = r.counters("gpuqd_attempts_frozen_total",
 		"Attempts that were frozen at the end of the lease, by how that ended; known when the attempt is over.", "end", "thawed", "stopped")
+	m.linesDropped = r.counter("gpuqd_job_output_lines_dropped_total",
+		"Lines of jobs' output that journald did not get; known when the attempt is over.")
 	m.frozenSeconds = r.counter("gpuqd_attempt_frozen_seconds_total", "Time that attempts were frozen; known when the attempt is over.")
 	m.attemptDuration = r.histogram("gpuqd_attempt_duration_seconds", "Time from an attempt's start to its end, frozen time included.", longBuckets)
 	m.jobWait = r.histogram("gpuqd_job_wait_seconds", "Time from a job's submission to the start of its first attempt, by the two hosts' wall clocks.", longBuckets)
@@ -199,6 +202,7 @@ func (m *metrics) countExit(exit *runner.Exit) {
 	if !exit.Lost { // the shim of a lost one left no times
 		m.attemptDuration.Observe(exit.DurationSeconds)
 	}
+	m.linesDropped.Add(float64(exit.JournalDroppedLines))
 	if exit.FrozenSeconds == 0 {
 		return
 	}

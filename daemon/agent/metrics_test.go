@@ -101,6 +101,10 @@ func TestMetrics(t *testing.T) {
 		}
 		expectCounts(t, map[string]float64{"gpuqd_attempt_duration_seconds": 0}, func(m *metrics) { m.countExit(&runner.Exit{Lost: true}) })
 	})
+	t.Run("LinesThatJournaldDidNotGetAreCounted", func(t *testing.T) {
+		want := map[string]float64{"gpuqd_job_output_lines_dropped_total": 12, "gpuqd_attempt_duration_seconds": 1}
+		expectCounts(t, want, func(m *metrics) { m.countExit(&runner.Exit{JournalDroppedLines: 12, DurationSeconds: 9}) })
+	})
 	t.Run("RenewalAckAndStartAreCountedByTheirError", func(t *testing.T) {
 		wrapped := func(err error) error { return fmt.Errorf("wrapped: %w", err) }
 		ended, cancel := context.WithCancel(t.Context())

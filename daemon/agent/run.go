@@ -12,7 +12,6 @@ import (
 	"gpuqd/daemon/broker"
 	"gpuqd/daemon/config"
 	"gpuqd/daemon/job"
-	"gpuqd/daemon/journald"
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/runner"
 )
@@ -356,7 +355,7 @@ func (r *run) intent() (runner.Intent, error) {
 	}
 	journal := ""
 	if cfg.Runner.JournalOutput {
-		journal = journald.Socket
+		journal = cfg.Log.JournalSocket
 	}
 	nodes, err := r.a.devices.Nodes(r.devices, cfg.Runner.DeviceNodes)
 	if err != nil {

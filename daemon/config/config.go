@@ -163,6 +163,9 @@ type Control struct {
 type Log struct {
 	Level  string `toml:"level"`  // debug, info, warn or error
 	Format string `toml:"format"` // LogAuto, LogJournal, LogText or LogJSON
+	// JournalSocket is where journald takes entries: the daemon's, and those of its
+	// attempts.
+	JournalSocket string `toml:"journal_socket"`
 }
 
 // Metrics is where Prometheus reads the daemon's metrics.

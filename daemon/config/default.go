@@ -89,8 +89,9 @@ func Default() Config {
 			Operators: []string{},
 		},
 		Log: Log{
-			Level:  "info",
-			Format: LogAuto,
+			Level:         "info",
+			Format:        LogAuto,
+			JournalSocket: "/run/systemd/journal/socket", // journald.Socket
 		},
 	}
 }

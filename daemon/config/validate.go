@@ -31,6 +31,7 @@ func (c Config) check(v *checker) {
 	c.Control.check(v)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, LogAuto, LogJournal, LogText, LogJSON)
+	v.socket("log.journal_socket", c.Log.JournalSocket)
 	if c.Metrics.Listen != "" && !address(c.Metrics.Listen, false) {
 		v.bad("metrics.listen", "%q is no address: want host:port, such as 127.0.0.1:9850", c.Metrics.Listen)
 	}

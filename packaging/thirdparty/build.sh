@@ -1,9 +1,10 @@
 #!/bin/bash
 # Builds .deb packages of what neither Debian nor the sites without internet have:
 # Loki and Promtail, from the Go module proxy, and for tests alone the MongoDB-wire
-# stand-in. Usage: build.sh [--check] [loki] [promtail] [gpuq-mongowire]; no name is
-# all. Prints the packages' paths; --check builds nothing, and fails where one is
-# missing.
+# stand-in. Usage: build.sh [--check] [--programs] [loki] [promtail]
+# [gpuq-mongowire]; no name is all. Prints the packages' paths; --check builds
+# nothing, and fails where one is missing; --programs makes no packages, and prints
+# the programs' paths.
 #
 # Programs are kept in a cache by version, compiler and recipe, since Loki and
 # Promtail take 7 minutes each on two idle cores, 3 GB of disk and 4 GB of memory:
@@ -60,7 +61,7 @@ grafana() {
 	trap 'chmod -R u+w "$scratch"; rm -rf "$scratch"' EXIT
 	source=$(module github.com/grafana/loki/v3 "v$version")
 	[ -n "$source" ] || die "the module proxy has no grafana/loki $version"
-	say "building $program $version, which takes minutes"
+	say "building $program $version: about 7 minutes on two idle cores, once"
 	cp -r "$source" "$scratch/src"
 	chmod -R u+w "$scratch/src"
 	rm -rf "$scratch/src/pkg/push"
@@ -108,19 +109,25 @@ build_gpuq_mongowire() {
 }
 
 check=
+programs=
 products=()
 for argument; do
 	case $argument in
 	--check) check=1 ;;
+	--programs) programs=1 ;;
 	loki | promtail | gpuq-mongowire) products+=("$argument") ;;
 	*) die "unknown argument $argument" ;;
 	esac
 done
 [ ${#products[@]} -gt 0 ] || products=(loki promtail gpuq-mongowire)
 
-mkdir -p "$out"
+[ -n "$programs" ] || mkdir -p "$out"
 for product in "${products[@]}"; do
 	"build_${product//-/_}"
+	if [ -n "$programs" ]; then
+		printf '%s\n' "$built/${product#gpuq-}"
+		continue
+	fi
 	rm -rf "$out/stage"
 	mkdir -p "$out/stage"
 	cp "$built"/* "$out/stage/"

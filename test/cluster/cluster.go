@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +26,8 @@ type Cluster struct {
 	rabbit     *services.RabbitCluster
 	brokerURLs []string // without credentials
 	ledger     ledgerServer
-	shares     []share // per worker
+	shares     []share          // per worker
+	monitoring *monitoringParts // nil where nothing watches the cluster
 
 	mu       sync.Mutex
 	sup      *supervisor.Supervisor // nil before Start and after Stop
@@ -62,6 +62,9 @@ func New(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, err
 	}
 	if err := c.files.make(); err != nil {
+		return nil, err
+	}
+	if err := c.prepareMonitoring(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.prepareRabbit(ctx); err != nil {
@@ -158,9 +161,11 @@ func (c *Cluster) await(ctx context.Context, sup *supervisor.Supervisor, u super
 
 // describe says in a few words what a unit is.
 func (c *Cluster) describe(u supervisor.Unit) string {
-	if number, ok := strings.CutPrefix(u.Process.Name, "worker_"); ok {
-		n, _ := strconv.Atoi(number) // our own name
+	if n, ok := workerNumber(u.Process.Name); ok {
 		return c.shares[n-1].describe(c.opts.DevicesPerWorker)
+	}
+	if u.Port == 0 {
+		return "no port"
 	}
 	return "port " + strconv.Itoa(u.Port)
 }

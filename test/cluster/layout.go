@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -29,7 +30,7 @@ func newLayout(dir string) (layout, error) {
 		return layout{}, fmt.Errorf("find the cluster: %w", err)
 	}
 	l := layout{dir: dir, sockets: dir}
-	if len(filepath.Join(dir, workerName(workersMax), socketName)) <= socketPathMax {
+	if len(filepath.Join(l.journalSockets(workerName(workersMax)), longestSocket)) <= socketPathMax {
 		return l, nil
 	}
 	// The name is a function of the directory, so that every program finds it.
@@ -39,6 +40,9 @@ func newLayout(dir string) (layout, error) {
 }
 
 const socketName = "gpuqd.sock"
+
+// longestSocket is the longest name of a socket of a worker's: one of journald's.
+const longestSocket = "io.systemd.journal"
 
 // make makes the directories that do not belong to a single service.
 func (l layout) make() error {
@@ -79,6 +83,13 @@ func (l layout) worker(name string) string { return l.path(name) }
 func (l layout) state(name string) string  { return l.path(name, "state") }
 func (l layout) config(name string) string { return l.path(name, "gpuqd.toml") }
 func (l layout) supervisor() string        { return filepath.Join(l.sockets, "supervisor.sock") }
+
+// journalSockets is where a worker's journald has its sockets, and journal where it
+// has its files.
+func (l layout) journalSockets(worker string) string {
+	return filepath.Join(l.sockets, worker, "journald")
+}
+func (l layout) journal(worker string) string { return l.path(worker, "journal") }
 
 func (l layout) socket(worker string) string {
 	if l.sockets == l.dir {
@@ -125,6 +136,17 @@ func (l layout) remove() error {
 }
 
 func workerName(n int) string { return "worker_" + strconv.Itoa(n) }
+
+// workerNumber returns which worker a unit is, from 1.
+func workerNumber(unit string) (n int, ok bool) {
+	number, ok := strings.CutPrefix(unit, "worker_")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(number)
+	return n, err == nil
+}
+
 func rabbitName(n int) string { return "rabbit_" + strconv.Itoa(n) }
 
 const (
@@ -135,3 +157,7 @@ const (
 // LogPath returns the log of a server or daemon of the cluster in dir, or of its
 // "supervisor".
 func LogPath(dir, unit string) string { return layout{dir: dir}.log(filepath.Base(unit)) }
+
+// JournalPath returns the directory of a worker's journal in the cluster in dir,
+// which only one that is watched has.
+func JournalPath(dir, worker string) string { return layout{dir: dir}.journal(filepath.Base(worker)) }

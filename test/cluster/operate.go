@@ -25,8 +25,14 @@ func (c *Cluster) Status() []supervisor.Status {
 	return nil
 }
 
-// StartUnit wants a server or daemon up again and waits until it answers.
+// StartUnit wants a server or daemon up again and waits until it answers; with a
+// worker, all that is on its host.
 func (c *Cluster) StartUnit(ctx context.Context, name string) error {
+	for _, companion := range c.companions(name) {
+		if err := c.with(func(s *supervisor.Supervisor) error { return s.Start(ctx, companion) }); err != nil {
+			return err
+		}
+	}
 	return c.with(func(s *supervisor.Supervisor) error { return s.Start(ctx, name) })
 }
 
@@ -52,8 +58,8 @@ func (c *Cluster) Signal(name string, sig syscall.Signal) error {
 	return c.with(func(s *supervisor.Supervisor) error { return s.Signal(name, sig) })
 }
 
-// KillHost makes a worker a dead host: its daemon, its shims and everything that
-// its jobs started are killed, and it is kept down until StartUnit.
+// KillHost makes a worker a dead host: its daemon, its shims, everything that its
+// jobs started and what watches it are killed, and kept down until StartUnit.
 func (c *Cluster) KillHost(ctx context.Context, worker string) error {
 	err := c.KillAndKeepDown(ctx, worker)
 	if err != nil {
@@ -62,7 +68,11 @@ func (c *Cluster) KillHost(ctx context.Context, worker string) error {
 	f := finder{states: []string{c.files.state(worker)}}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	return f.killAll(ctx)
+	errs := []error{f.killAll(ctx)}
+	for _, companion := range c.companions(worker) {
+		errs = append(errs, c.KillAndKeepDown(ctx, companion))
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Cluster) with(do func(*supervisor.Supervisor) error) error {

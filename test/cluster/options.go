@@ -41,11 +41,24 @@ type Options struct {
 	// Configure has the last word on a worker's settings; nil changes nothing.
 	Configure func(worker string, cfg *config.Config)
 
+	// Monitoring adds what watches the cluster. With nil a new cluster has none, and
+	// one that has it keeps it.
+	Monitoring *Monitoring
+
 	// Orphan lets the processes outlive this one. Tests leave it false.
 	Orphan bool
 	// Progress is told each step, one line each; nil tells nobody.
 	Progress io.Writer
 	Log      *slog.Logger // of the supervisor; nil logs nothing
+}
+
+// Monitoring says how a cluster is watched. Its zero value is the choice of `make
+// up MONITORING=1`.
+type Monitoring struct {
+	// RulesDir has Prometheus's rules, *.yml; "" is those of a site.
+	RulesDir string
+	// Interval is that of scrapes and of the evaluation of rules; 5 s.
+	Interval time.Duration
 }
 
 // workersMax and devicesMax bound what a single machine is asked to carry.

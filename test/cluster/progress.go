@@ -17,7 +17,7 @@ func (p *progress) say(step, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// Nobody reads it any more: no reason to stop.
-	_, _ = fmt.Fprintf(p.to, "  %-10s %s\n", step, fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(p.to, "  %-14s %s\n", step, fmt.Sprintf(format, args...))
 }
 
 // took tells a step that is done.
@@ -28,5 +28,5 @@ func (p *progress) took(step, what string, took time.Duration) {
 }
 
 func progressLine(step, what string, took time.Duration) string {
-	return fmt.Sprintf("  %-10s %-40s %5.1f s", step, what, took.Seconds())
+	return fmt.Sprintf("  %-14s %-40s %5.1f s", step, what, took.Seconds())
 }

@@ -38,13 +38,14 @@ type Request struct {
 
 // Reply is one line to a client: progress, or the end of the answer.
 type Reply struct {
-	Progress string              `json:"progress,omitempty"`
-	Done     bool                `json:"done,omitempty"` // the last one
-	Error    string              `json:"error,omitempty"`
-	Programs string              `json:"programs,omitempty"` // fingerprint of the programs at the start
-	Failed   bool                `json:"failed,omitempty"`   // the start failed and is not tried again
-	Ledger   string              `json:"ledger,omitempty"`
-	Units    []supervisor.Status `json:"units,omitempty"`
+	Progress  string              `json:"progress,omitempty"`
+	Done      bool                `json:"done,omitempty"` // the last one
+	Error     string              `json:"error,omitempty"`
+	Programs  string              `json:"programs,omitempty"`  // fingerprint of the programs at the start
+	Monitored bool                `json:"monitored,omitempty"` // the cluster is watched
+	Failed    bool                `json:"failed,omitempty"`    // the start failed and is not tried again
+	Ledger    string              `json:"ledger,omitempty"`
+	Units     []supervisor.Status `json:"units,omitempty"`
 }
 
 // server answers the clients of a cluster that is kept in the background.
@@ -163,7 +164,7 @@ func (s *server) do(req Request, out *json.Encoder) Reply {
 	var err error
 	switch req.Verb {
 	case VerbHello:
-		return Reply{Programs: s.programs, Failed: s.failed()}
+		return Reply{Programs: s.programs, Monitored: s.cluster.Monitored(), Failed: s.failed()}
 	case VerbStatus:
 		return Reply{Units: s.cluster.Status(), Ledger: s.cluster.ledger.detail}
 	case VerbUp:

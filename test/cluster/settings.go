@@ -20,6 +20,7 @@ type settings struct {
 	DevicesPerWorker int            `json:"devices_per_worker"`
 	RabbitNodes      int            `json:"rabbit_nodes"`
 	Ports            map[string]int `json:"ports"` // by what listens there
+	Monitoring       bool           `json:"monitoring,omitempty"`
 }
 
 const settingsSchema = 1
@@ -63,6 +64,9 @@ func settle(l layout, o Options) (*settings, error) {
 		return nil, fmt.Errorf("the cluster in %s has %d workers with %d devices each and %d RabbitMQ nodes: for another one %w",
 			l.dir, s.Workers, s.DevicesPerWorker, s.RabbitNodes, errOtherSettings)
 	}
+	if o.Monitoring != nil && !s.Monitoring {
+		return s, s.addMonitoring(l)
+	}
 	return s, nil
 }
 
@@ -81,25 +85,49 @@ func chooseSettings(l layout, o Options) (*settings, error) {
 	if s.Ledger == config.LedgerMongoDB {
 		names = append(names, mongodbName)
 	}
+	if err := s.choosePorts(names); err != nil {
+		return nil, err
+	}
+	if o.Monitoring != nil {
+		return s, s.addMonitoring(l)
+	}
+	return s, s.save(l)
+}
+
+// addMonitoring makes it a cluster that is watched.
+func (s *settings) addMonitoring(l layout) error {
+	if err := s.choosePorts(monitoringPorts(s.RabbitNodes, s.Workers)); err != nil {
+		return err
+	}
+	s.Monitoring = true
+	return s.save(l)
+}
+
+// choosePorts gives each name a port.
+func (s *settings) choosePorts(names []string) error {
 	ports, err := services.FreePorts(len(names))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i, name := range names {
 		s.Ports[name] = ports[i]
 	}
+	return nil
+}
+
+func (s *settings) save(l layout) error {
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	tmp := l.settings() + ".tmp"
 	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
-		return nil, fmt.Errorf("save the cluster's settings: %w", err)
+		return fmt.Errorf("save the cluster's settings: %w", err)
 	}
 	if err := os.Rename(tmp, l.settings()); err != nil {
-		return nil, fmt.Errorf("save the cluster's settings: %w", err)
+		return fmt.Errorf("save the cluster's settings: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 // The names of ports that are not units.

@@ -37,6 +37,11 @@ func (c *Cluster) prepareRabbit(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.settings.Monitoring {
+		if err := rabbit.SetMetricsPorts(c.ports(n, rabbitMetricsPort)...); err != nil {
+			return err
+		}
+	}
 	c.rabbit = rabbit
 	accounts := []struct {
 		name, secret string
@@ -83,19 +88,31 @@ func (c *Cluster) serverUnits() ([][]supervisor.Unit, error) {
 	}
 	var second []supervisor.Unit
 	for i, node := range c.rabbit.Nodes {
-		u := c.serverUnit(rabbitName(i+1), node.Process, node.Port, c.settings.Ports[distPort(i+1)])
+		ports := []int{node.Port, c.settings.Ports[distPort(i+1)]}
+		if node.MetricsPort != 0 {
+			ports = append(ports, node.MetricsPort)
+		}
+		u := c.serverUnit(rabbitName(i+1), node.Process, ports...)
 		u.ReadyTimeout, u.StopGrace = rabbitReadyTimeout, 30*time.Second
 		second = append(second, u)
 	}
-	return [][]supervisor.Unit{first, second}, nil
+	watching, err := c.monitoringUnits()
+	if err != nil {
+		return nil, err
+	}
+	return [][]supervisor.Unit{append(first, watching.first...), append(second, watching.second...)}, nil
 }
 
-// serverUnit makes a unit of a server's process.
+// serverUnit makes a unit of a server's process. The first port is for people.
 func (c *Cluster) serverUnit(name string, p *services.Process, ports ...int) supervisor.Unit {
 	p.Name, p.Orphan, p.LogPath = name, c.opts.Orphan, c.files.log(name)
 	p.Env = append(p.Env, Marker(c.files.dir))
+	port := 0
+	if len(ports) > 0 {
+		port = ports[0]
+	}
 	return supervisor.Unit{
-		Process: p, Port: ports[0],
+		Process: p, Port: port,
 		Check: func() error {
 			for _, port := range ports {
 				if err := portFree(port); err != nil {

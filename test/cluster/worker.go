@@ -42,6 +42,9 @@ func (c *Cluster) workerConfig(n int) config.Config {
 	if port := c.settings.Ports[name]; port != 0 { // a cluster of an earlier version has none
 		cfg.Metrics.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
+	if c.monitoring != nil {
+		cfg.Log.Format, cfg.Log.JournalSocket = config.LogJournal, c.monitoring.hosts[n-1].journald.Socket
+	}
 	cfg.Simulate.Allowed = c.opts.Simulate
 	if c.opts.Configure != nil {
 		c.opts.Configure(name, &cfg)

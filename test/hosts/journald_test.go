@@ -28,6 +28,22 @@ func TestJobOutputIsInTheJournal(t *testing.T) {
 	}
 }
 
+// TestJournaldsLimitIsAboveTheShims looks at what bounds the output of a job:
+// journald's own limit would drop lines that a shim has offered, and tell nobody.
+func TestJournaldsLimitIsAboveTheShims(t *testing.T) {
+	s := need(t)
+	h := s.gpus[0]
+	id := s.submit(t, h, "--pool", h.role, "--", payload, "--until", stopFile(t))
+	s.waitRunning(t, id)
+	for _, unit := range []string{unitOf(id), "gpuqd"} {
+		if interval, burst := h.property(t, unit, "LogRateLimitIntervalUSec"), h.property(t, unit, "LogRateLimitBurst"); interval != "30s" || burst != "50000" {
+			t.Errorf("journald allows %s %s lines in %s, want 50000 in 30s", unit, burst, interval)
+		}
+	}
+	h.output(t, "touch %s", stopFile(t))
+	s.expectUninterrupted(t, id)
+}
+
 func TestStoppedJournalBlocksNobody(t *testing.T) {
 	testJournal(t,
 		"systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald",

@@ -44,6 +44,8 @@ type RabbitNode struct {
 	Name    string // rabbit1@localhost
 	Port    int    // AMQP
 	Process *Process
+	// MetricsPort has /metrics; 0 where SetMetricsPorts was not called.
+	MetricsPort int
 
 	dir      string
 	distPort int

@@ -44,10 +44,15 @@ func (n *RabbitNode) writeConfig(c *RabbitCluster) error {
 	for i, peer := range c.Nodes {
 		fmt.Fprintf(&peers, "cluster_formation.classic_config.nodes.%d = %s\n", i+1, peer.Name)
 	}
+	conf, plugins := fmt.Sprintf(rabbitConf, n.Port, c.definitionsPath(), peers.String(), c.timeout().Milliseconds()), "[].\n"
+	if n.MetricsPort != 0 {
+		conf += fmt.Sprintf("prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = %d\n", n.MetricsPort)
+		plugins = "[rabbitmq_prometheus].\n"
+	}
 	files := map[string]string{
-		n.path("rabbitmq.conf"):     fmt.Sprintf(rabbitConf, n.Port, c.definitionsPath(), peers.String(), c.timeout().Milliseconds()),
+		n.path("rabbitmq.conf"):     conf,
 		n.path("rabbitmq-env.conf"): "# Empty: keeps the system's own settings out.\n",
-		n.path("enabled_plugins"):   "[].\n",
+		n.path("enabled_plugins"):   plugins,
 	}
 	for path, content := range files {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
@@ -62,6 +67,21 @@ func (n *RabbitNode) writeConfig(c *RabbitCluster) error {
 // that. It must be called before the nodes are started.
 func (c *RabbitCluster) SetConsumerTimeout(timeout time.Duration) error {
 	c.consumerTimeout = timeout
+	if err := c.prepare(); err != nil {
+		return fmt.Errorf("prepare rabbitmq: %w", err)
+	}
+	return nil
+}
+
+// SetMetricsPorts has each node serve its metrics for Prometheus, at a port of its
+// own. It must be called before the nodes are started.
+func (c *RabbitCluster) SetMetricsPorts(ports ...int) error {
+	if len(ports) != len(c.Nodes) {
+		return fmt.Errorf("prepare rabbitmq: %d nodes need as many ports for metrics, not %d", len(c.Nodes), len(ports))
+	}
+	for i, node := range c.Nodes {
+		node.MetricsPort = ports[i]
+	}
 	if err := c.prepare(); err != nil {
 		return fmt.Errorf("prepare rabbitmq: %w", err)
 	}

@@ -61,6 +61,10 @@ const (
 	// filesSoft is the command's soft limit of open files. Loaders of training data
 	// run into systemd's 1024; who calls select(2) has as few open as before.
 	filesSoft, filesHard = 1 << 16, 1 << 19
+	// journald drops what a unit logs beyond this, and tells of it only when the
+	// unit logs again after the interval. Its own limit, 10000 lines where the journal
+	// has little room, is below what a shim offers: 5000 at once, and 1000 a second.
+	logInterval, logBurst = 30 * time.Second, 50_000
 )
 
 // properties are the settings of an attempt's unit.
@@ -95,6 +99,10 @@ func properties(shim string, run []string, a *runner.Attempt) []property {
 		prop("StandardOutput", "null"),
 		prop("StandardErrorFileToAppend", a.ShimLogPath()),
 		prop("SyslogIdentifier", "gpuqd-shim"),
+		// More than the shim offers in that time: it is what bounds the output of a
+		// job. What a job tells journald by itself counts, too.
+		prop("LogRateLimitIntervalUSec", micros(logInterval)),
+		prop("LogRateLimitBurst", uint32(logBurst)),
 		prop("IgnoreSIGPIPE", false),
 
 		// A stop is for the shim alone, which writes down why before it tells the

@@ -24,6 +24,9 @@ type up struct {
 	cluster cluster.Options // what the flags say
 	example string          // directory of the example; "" runs none
 	epochs  int             // of each of its jobs
+	// monitoring adds what watches the cluster.
+	monitoring bool
+	addresses  []string // of that, for people
 }
 
 func upCommand(at *place) *cobra.Command {
@@ -48,6 +51,7 @@ func upCommand(at *place) *cobra.Command {
 // flags registers what makes one cluster differ from another.
 func (u *up) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	f.BoolVar(&u.monitoring, "monitoring", false, "watch the cluster: Prometheus, Alertmanager, Loki, Promtail; it stays so until down")
 	f.StringVar(&u.cluster.Ledger, "ledger", cluster.LedgerAuto, "sqlite, mongodb, or auto: MongoDB where there is a mongod")
 	f.IntVar(&u.cluster.Workers, "workers", 3, "daemons")
 	f.IntVar(&u.cluster.DevicesPerWorker, "devices", 2, "simulated devices of each worker that gets no real GPU")
@@ -57,6 +61,9 @@ func (u *up) flags(cmd *cobra.Command) {
 func (u *up) options() cluster.Options {
 	opts := u.cluster
 	opts.Dir, opts.BinDir, opts.RealDevices, opts.Simulate = u.dir, u.bin, true, true
+	if u.monitoring {
+		opts.Monitoring = &cluster.Monitoring{}
+	}
 	return opts
 }
 
@@ -65,7 +72,7 @@ func (u *up) args() []string {
 	return []string{
 		"--dir", u.dir, "--bin", u.bin, "--ledger", u.cluster.Ledger,
 		"--workers", strconv.Itoa(u.cluster.Workers), "--devices", strconv.Itoa(u.cluster.DevicesPerWorker),
-		"--rabbit-nodes", strconv.Itoa(u.cluster.RabbitNodes),
+		"--rabbit-nodes", strconv.Itoa(u.cluster.RabbitNodes), "--monitoring=" + strconv.FormatBool(u.monitoring),
 	}
 }
 
@@ -84,7 +91,7 @@ func (u *up) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %-10s %s\n", "ledger", reply.Ledger)
+	fmt.Printf("  %-14s %s\n", "ledger", reply.Ledger)
 	fmt.Printf("up after %.1f s\n", time.Since(began).Seconds())
 	if u.example != "" {
 		if err := u.runExample(ctx); err != nil {
@@ -109,12 +116,22 @@ func (u *up) renew(ctx context.Context) error {
 		return err
 	}
 	reply, err := cluster.Ask(ctx, u.dir, cluster.Request{Verb: cluster.VerbHello}, nil)
-	if err == nil && reply.Programs == programs && !reply.Failed {
+	if c.Monitored() {
+		u.addresses = []string{
+			"Prometheus    " + string(c.Prometheus()),
+			"Alertmanager  " + string(c.Alertmanager()),
+			"Loki          " + string(c.Loki()),
+		}
+		if at := c.Grafana(); at != "" {
+			u.addresses = append(u.addresses, "Grafana       "+at)
+		}
+	}
+	if err == nil && reply.Programs == programs && reply.Monitored == c.Monitored() && !reply.Failed {
 		return nil
 	}
 	if err == nil {
-		if reply.Programs != programs {
-			fmt.Println("  the programs have changed: what runs is taken over, what would be other is started again")
+		if reply.Programs != programs || reply.Monitored != c.Monitored() {
+			fmt.Println("  the programs or what is to run have changed: what runs is taken over, what would be other is started again")
 		}
 		if _, err := cluster.Ask(ctx, u.dir, cluster.Request{Verb: cluster.VerbLeave}, nil); err != nil {
 			return err
@@ -197,6 +214,24 @@ Next:
   make status                         # what runs, and where: a worker's port has its /metrics
   make down                           # stop and remove all of it
 `, config)
+	u.sayMonitoring()
+}
+
+// sayMonitoring tells where to look at what watches the cluster, and what to ask.
+func (u *up) sayMonitoring() {
+	if len(u.addresses) == 0 {
+		return
+	}
+	prometheus, loki := strings.Fields(u.addresses[0])[1], strings.Fields(u.addresses[2])[1]
+	fmt.Printf(`
+Monitoring, at addresses of this machine alone:
+  %s
+  curl -sG %s/api/v1/query --data-urlencode 'query=up'
+  curl -sG %s/api/v1/query --data-urlencode 'query=sum by (outcome) (gpuqd_attempts_total)'
+  curl -sG %s/loki/api/v1/query_range --data-urlencode 'query={job="workers"}'
+  curl -sG %s/loki/api/v1/query_range --data-urlencode 'query={job="workers"} | job_id="UUID"'
+  bin/gpuq-cluster kill-host worker_2 # and see HostDown at %s/alerts
+`, strings.Join(u.addresses, "\n  "), prometheus, prometheus, loki, loki, prometheus)
 }
 
 // superviseCommand is the process in the background.
