@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,16 +25,14 @@ var (
 	codeSpan = regexp.MustCompile("`([^`]+)`")
 )
 
-// metricsThatExist are gpuqd's own, those of others.txt, and the few of Prometheus
-// itself and its Go client.
+// metricsThatExist are gpuqd's own and those of the programs scraped beside it. What gpuqd
+// has of Prometheus's Go client is not on its page.
 func metricsThatExist(t *testing.T) map[string]known {
 	t.Helper()
 	all := map[string]known{
-		"up":                            {"gauge", nil},
-		"process_start_time_seconds":    {"gauge", nil},
-		"process_cpu_seconds_total":     {"counter", nil},
-		"process_resident_memory_bytes": {"gauge", nil},
-		"ALERTS":                        {"gauge", []string{"alertname", "alertstate", "severity"}},
+		"up":                         {"gauge", nil},
+		"process_start_time_seconds": {"gauge", nil},
+		"ALERTS":                     {"gauge", []string{"alertname", "alertstate", "severity"}},
 	}
 	page, err := os.ReadFile("../../../docs/metrics.md")
 	if err != nil {
@@ -47,25 +46,42 @@ func metricsThatExist(t *testing.T) map[string]known {
 		}
 		all[row[1]] = k
 	}
-	others, err := os.ReadFile("others.txt")
+	others, err := filepath.Glob("../../monitoring/thirdparty/*.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(others)) {
-		words := strings.Fields(line)
-		if len(words) < 2 || words[0] == "#" {
-			continue
+	for _, path := range others {
+		for _, words := range wordLines(t, path) {
+			all[words[0]] = known{kind: words[1]}
 		}
-		k := known{kind: words[1]}
-		if len(words) > 2 {
-			k.labels = strings.Split(words[2], ",")
+	}
+	for _, words := range wordLines(t, "labels.txt") {
+		k, ok := all[words[0]]
+		if !ok {
+			t.Errorf("labels.txt has %s, of which test/monitoring/thirdparty knows nothing", words[0])
 		}
+		k.labels = words[1:]
 		all[words[0]] = k
 	}
 	if len(own) < 40 || len(all) < len(own)+300 {
 		t.Fatalf("only %d metrics of gpuqd and %d in all are known", len(own), len(all))
 	}
 	return all
+}
+
+// wordLines returns the lines of a file with two words or more, without its comments.
+func wordLines(t *testing.T, path string) (lines [][]string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] != "#" {
+			lines = append(lines, words)
+		}
+	}
+	return lines
 }
 
 // find returns what is known of a series by its name: a histogram is three of them.

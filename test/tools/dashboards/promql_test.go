@@ -61,7 +61,7 @@ func (c *checker) labels(e parser.Expr, inRate bool) []string {
 func (c *checker) selector(e *parser.VectorSelector, inRate bool) []string {
 	k, ok := find(c.metrics, e.Name)
 	if !ok {
-		c.complain("no metric %q is in docs/metrics.md or others.txt", e.Name)
+		c.complain("no metric %q is in docs/metrics.md or test/monitoring/thirdparty", e.Name)
 		return nil
 	}
 	// RabbitMQ and Redis have counters that say they are gauges.
@@ -71,7 +71,7 @@ func (c *checker) selector(e *parser.VectorSelector, inRate bool) []string {
 	}
 	for _, m := range e.LabelMatchers {
 		if m.Name != "__name__" && !slices.Contains(k.labels, m.Name) {
-			c.complain("%s has no label %q", e.Name, m.Name)
+			c.complain("%s has no label %q: labels.txt has those of others", e.Name, m.Name)
 		}
 	}
 	return sorted(k.labels)
