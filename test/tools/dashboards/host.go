@@ -39,7 +39,7 @@ func hostNow() []panel {
 		number("Broker", units.NoUnit, "Whether all connections to RabbitMQ are up.",
 			minOf(ofHost("gpuqd_broker_connected")).as("broker")).say(onOff("connected", "away")...).wide(3).runbook("BrokerConnectionDown"),
 		number("Lease left", units.Seconds, "Until the lease of this host ends. Below 0 its attempts are frozen.",
-			minOf(ofHost("gpuqd_lease_left_seconds")).as("left")).colour(step{0, green}).wide(3).runbook("LeaseRenewalsFailing", "JobsFrozen"),
+			minOf(ofHost("gpuqd_lease_left_seconds")).as("left")).colour(below(red), step{0, green}).wide(3).runbook("LeaseRenewalsFailing", "JobsFrozen"),
 		number("Attempts", units.Short, "That the daemon works on now, from the claim to the commit.",
 			sumOf(ofHost("gpuqd_attempts_held")).as("attempts")).wide(3),
 		number("Up since", units.DateTimeFromNow, "When the daemon was started.",

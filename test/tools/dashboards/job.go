@@ -63,9 +63,9 @@ func jobDevices() []panel {
 
 func jobLines() []panel {
 	return []panel{
-		lines("Output", "What all attempts printed, on all hosts. The whole output as it was: gpuqctl logs.",
-			(ofJob + ` | identifier="gpuqd-job"`).as("")).wide(14),
+		lines("Output", "What all attempts printed, on all hosts, behind host and attempt. The whole output as it was: gpuqctl logs.",
+			(ofJob + ` | identifier="gpuqd-job" | line_format "{{.host}} {{.attempt}}  {{__line__}}"`).as("")).wide(14),
 		lines("What gpuqd did", "The job's story as the daemons and its shims tell it: claims, starts, ends, hand-overs.",
-			(ofJob + ` | identifier=~"gpuqd|gpuqd-shim"`).as("")).wide(10),
+			(ofJob + ` | identifier=~"gpuqd|gpuqd-shim" | line_format "{{.host}}  {{__line__}}"`).as("")).wide(10),
 	}
 }

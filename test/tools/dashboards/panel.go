@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 
 	"github.com/grafana/grafana-foundation-sdk/go/bargauge"
@@ -36,11 +38,14 @@ type panel struct {
 	drillDown []link   // of what is shown: a click on a series or cell
 }
 
-// step colours what is at least from.
+// step colours what is at least from. What is below all steps is green; below, as the
+// first, makes it something else.
 type step struct {
 	from   float64
 	colour string
 }
+
+func below(colour string) step { return step{math.Inf(-1), colour} }
 
 // word says text instead of value.
 type word struct {
@@ -89,20 +94,30 @@ func lineGraph(stacking common.StackingMode) (dashboard.Panel, error) {
 		Build()
 }
 
-// number shows the last value of each series in large.
+// number shows each series as it is now in large. It asks for now alone: what a host that
+// is down said last would be taken for its state.
 func number(title, unit, description string, queries ...query) panel {
 	return panel{how: func() (dashboard.Panel, error) {
 		return stat.NewPanelBuilder().ReduceOptions(last()).ColorMode(common.BigValueColorModeValue).
-			GraphMode(common.BigValueGraphModeArea).TextMode(common.BigValueTextModeAuto).Build()
-	}, title: title, unit: unit, description: description, queries: queries, width: 4}
+			GraphMode(common.BigValueGraphModeNone).TextMode(common.BigValueTextModeAuto).Orientation(common.VizOrientationAuto).Build()
+	}, title: title, unit: unit, description: description, queries: atOnce(queries), width: 4}
 }
 
-// bars shows the last value of each series as a bar.
+// bars shows each series as it is now as a bar.
 func bars(title, unit, description string, queries ...query) panel {
 	return panel{how: func() (dashboard.Panel, error) {
 		return bargauge.NewPanelBuilder().ReduceOptions(last()).Orientation(common.VizOrientationHorizontal).
 			DisplayMode(common.BarGaugeDisplayModeBasic).ShowUnfilled(true).Build()
-	}, title: title, unit: unit, description: description, queries: queries, width: 8}
+	}, title: title, unit: unit, description: description, queries: atOnce(queries), width: 8}
+}
+
+// atOnce makes queries ask for the present, as series and not as rows.
+func atOnce(queries []query) []query {
+	now := slices.Clone(queries)
+	for i := range now {
+		now[i].instant = true
+	}
+	return now
 }
 
 func last() cog.Builder[common.ReduceDataOptions] {
@@ -144,11 +159,10 @@ func (p panel) to(title, url string) panel {
 	return p
 }
 func bad(from float64) []step       { return []step{{from, red}} }
-func good(from float64) []step      { return []step{{0, red}, {from, green}} }
 func onOff(one, zero string) []word { return []word{{1, one, green}, {0, zero, red}} }
 
 func (l link) field() dashboard.DashboardLink {
-	return dashboard.DashboardLink{Title: l.title, Url: &l.url, Tags: []string{}}
+	return dashboard.DashboardLink{Title: l.title, Type: dashboard.DashboardLinkTypeLink, Url: &l.url, Tags: []string{}}
 }
 
 func prometheusRef() common.DataSourceRef { return sourceRef("prometheus", "gpuq-prometheus") }
@@ -198,7 +212,10 @@ func (p panel) ask(out *dashboard.Panel) error {
 			out.Datasource = &ref
 			b := prometheus.NewDataqueryBuilder().Expr(string(q.prom)).LegendFormat(q.legend).RefId(refID).Datasource(ref)
 			if q.instant {
-				b = b.Instant().Format(prometheus.PromQueryFormatTable)
+				b = b.Instant()
+				if p.columns != nil {
+					b = b.Format(prometheus.PromQueryFormatTable)
+				}
 			} else {
 				b = b.Range()
 			}
@@ -238,13 +255,14 @@ func (p panel) dress(out *dashboard.Panel) {
 	if p.atMost1 {
 		field.Min, field.Max = pointer(0.0), pointer(1.0)
 	}
-	if len(p.steps) > 0 {
-		steps := []dashboard.Threshold{{Color: green}}
-		for _, s := range p.steps {
+	// Without any, Grafana takes what is more than 80 for bad.
+	steps := []dashboard.Threshold{{Color: p.base()}}
+	for _, s := range p.steps {
+		if !math.IsInf(s.from, -1) {
 			steps = append(steps, dashboard.Threshold{Value: &s.from, Color: s.colour})
 		}
-		field.Thresholds = &dashboard.ThresholdsConfig{Mode: dashboard.ThresholdsModeAbsolute, Steps: steps}
 	}
+	field.Thresholds = &dashboard.ThresholdsConfig{Mode: dashboard.ThresholdsModeAbsolute, Steps: steps}
 	if len(p.words) > 0 {
 		field.Mappings = []dashboard.ValueMapping{{ValueMap: wordMap(p.words)}}
 	}
@@ -252,6 +270,17 @@ func (p panel) dress(out *dashboard.Panel) {
 		field.Links = append(field.Links, l.field())
 	}
 	p.arrange(out)
+}
+
+// base is the colour of what is below all steps: neutral where nothing is good or bad.
+func (p panel) base() string {
+	switch {
+	case len(p.steps) == 0:
+		return blue
+	case math.IsInf(p.steps[0].from, -1):
+		return p.steps[0].colour
+	}
+	return green
 }
 
 func wordMap(words []word) *dashboard.ValueMap {

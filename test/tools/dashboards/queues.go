@@ -102,7 +102,7 @@ func queuesRedis() []panel {
 		number("Redis", units.NoUnit, "Whether each answers. Without Redis gpuqd works on: the ledger then turns duplicates away.",
 			maxOf(metric("redis_up"), "host").as("{{host}}")).say(onOff("answers", "down")...).wide(6).runbook("RedisDown"),
 		number("Masters", units.Short, "How many say that they are the master. There is to be one: two were cut off from each other.",
-			orZero(promql(`count (redis_instance_info{role="master"})`), "redis").as("masters")).wide(6),
+			orZero(promql(`count (redis_instance_info{role="master"})`), "redis").as("masters")).colour(below(red), step{1, green}, step{2, red}).wide(6),
 		graph("Replicas", units.Short, "That each Redis feeds. A master without any loses the cache with its host.",
 			maxOf(metric("redis_connected_slaves"), "host").as("{{host}}")).runbook("RedisWithoutReplica"),
 		graph("Memory", units.BytesIEC, "Of each Redis, and what the least may use. At that it refuses writes.",
