@@ -36,6 +36,7 @@ import (
 func main() {
 	path := flag.String("config", "/etc/gpuqd/gpuqd.toml", "`file` with the settings")
 	show := flag.Bool("version", false, "print the version and exit")
+	restored := flag.Bool("ledger-restored", false, "make a ledger that was put back from a backup fit for service, and exit; every gpuqd has to be stopped")
 	flag.Parse()
 	if *show {
 		fmt.Println(version.Get())
@@ -47,6 +48,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *restored {
+		if err := ledgerRestored(ctx, *path, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "gpuqd: %v\n", err)
+			os.Exit(exitCode(err))
+		}
+		return
+	}
 	reloads := make(chan os.Signal, 1) // one that waits covers all that come meanwhile
 	signal.Notify(reloads, syscall.SIGHUP)
 	if err := run(ctx, *path, reloads); err != nil {

@@ -64,6 +64,7 @@ qemu-system-x86:qemu-system-x86_64
 wanted_for_site='
 ansible:/usr/lib/python3/dist-packages/ansible_collections/community/rabbitmq/MANIFEST.json
 python3-cryptography:/usr/lib/python3/dist-packages/cryptography/__init__.py
+libsystemd-dev:/usr/include/systemd/sd-journal.h
 '
 wanted_for_lint='
 ansible:/usr/lib/python3/dist-packages/ansible_collections/community/rabbitmq/MANIFEST.json

@@ -124,7 +124,10 @@ func (a *Agent) renewLoop(ctx context.Context) error {
 		beat(ctx)
 		switch {
 		case !a.lease.isClosed():
-			a.renewTurn(ctx)
+			if err := a.renewTurn(ctx); err != nil {
+				tick.Stop()
+				return err
+			}
 		case a.parting.reason() == "":
 			a.openAgain(ctx)
 		}
@@ -142,8 +145,8 @@ func (a *Agent) renewLoop(ctx context.Context) error {
 }
 
 // renewTurn renews the lease, and a renewal that failed soon again: a lease may
-// have room for three of them only.
-func (a *Agent) renewTurn(ctx context.Context) {
+// have room for three of them only. An error is one that no waiting mends.
+func (a *Agent) renewTurn(ctx context.Context) error {
 	err := a.persist(ctx, "renew the lease", func(ctx context.Context) error {
 		err := a.renewOnce(ctx)
 		switch {
@@ -157,8 +160,12 @@ func (a *Agent) renewTurn(ctx context.Context) {
 		return err
 	})
 	if errors.Is(err, ledger.ErrSessionLost) {
-		_ = a.persist(ctx, "open a new session", a.replaceLostSession) // ended by ctx only
+		err = a.persist(ctx, "open a new session", a.replaceLostSession)
 	}
+	if isFatal(err) {
+		return err
+	}
+	return nil // or ended by ctx
 }
 
 // renewOnce renews the lease and tells the shims. Where it had to be asked for
@@ -224,19 +231,32 @@ func (a *Agent) replaceLostSession(ctx context.Context) error {
 	if err := a.writeDeadline(session, runner.SessionExpired); err != nil {
 		return err
 	}
-	return a.beginSession(ctx, false)
+	if err := a.endRuns(ctx); err != nil {
+		return err
+	}
+	if err := a.renewals.CheckID(ctx); err != nil {
+		return replacedIsFatal(err)
+	}
+	return a.openSession(ctx, false)
 }
 
-// beginSession stops whatever runs under an earlier session, waits until nothing
-// is left of it, and opens a new one.
-func (a *Agent) beginSession(ctx context.Context, replace bool) error {
+// replacedIsFatal ends a daemon whose ledger was restored under it: the done-cache
+// that it asks is that of the ledger before. The next start asks another, and
+// settles what this one leaves.
+func replacedIsFatal(err error) error {
+	if errors.Is(err, ledger.ErrReplaced) {
+		return fatal{fmt.Errorf("%w; gpuqd has to start anew", err)}
+	}
+	return err
+}
+
+// endRuns stops whatever runs under an earlier session, and waits until nothing is
+// left of it.
+func (a *Agent) endRuns(ctx context.Context) error {
 	for _, r := range a.runs.all() {
 		r.stop(runner.Stop{Reason: runner.StopSessionExpired, Detail: "the host's lease had ended", Grace: -1})
 	}
-	if err := a.runs.waitEmpty(ctx); err != nil {
-		return err
-	}
-	return a.openSession(ctx, replace)
+	return a.runs.waitEmpty(ctx)
 }
 
 // carryOn goes on with the live session that an earlier daemon opened in this

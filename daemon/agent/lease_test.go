@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -338,6 +339,43 @@ func TestRenewal(t *testing.T) {
 		d, err := runner.ReadDeadline(b.journal.DeadlinePath(old))
 		if err == nil && d.State != runner.SessionExpired || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a late shim of the old session reads %+v, %v", d, err)
+		}
+	})
+	t.Run("LedgerThatHasGoneBackIsNamed", func(t *testing.T) {
+		b := newLeaseBench(t)
+		if err := b.openSession(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.store.Update(t.Context(), ledger.Hosts, "a", nil, ledger.Update{Set: map[string]any{"session.renew_seq": 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = b.renewOnce(t.Context())
+		if err == nil || errors.Is(err, ledger.ErrSessionLost) || !strings.Contains(err.Error(), "gpuqd --ledger-restored") {
+			t.Errorf("%v, want what to do", err)
+		}
+	})
+	t.Run("NoneIsOpenedInALedgerThatIsAnother", func(t *testing.T) {
+		b := newLeaseBench(t)
+		if err := b.openSession(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		old := b.lease.current()
+		_, err := ledger.Restore(t.Context(), b.store, ledger.Restoration{
+			Now: b.now, Watch: func(context.Context) error { return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.renewTurn(t.Context()); !errors.Is(err, ledger.ErrReplaced) || !isFatal(err) {
+			t.Errorf("%v, want ErrReplaced, for good", err)
+		}
+		h, err := b.renewals.Host(t.Context(), "a")
+		if err != nil || h.Session.ID != old || h.Session.State != ledger.Expired {
+			t.Errorf("the host's session is %+v, %v; want %s, expired", h, err, old)
+		}
+		if d, err := runner.ReadDeadline(b.journal.DeadlinePath(old)); err != nil || d.State != runner.SessionExpired {
+			t.Errorf("its shims read %+v, %v", d, err)
 		}
 	})
 	t.Run("NewSessionWaitsForTheOldOnesAttempts", func(t *testing.T) {

@@ -72,6 +72,9 @@ func (a *Agent) readLog(reply *control.LogsReply, j *job.Job, most int) error {
 	if err != nil {
 		return err
 	}
+	if j.State.Held() && j.Attempt == reply.Attempt && attempt.Intent().ClaimID != j.Owner.ClaimID {
+		return nil // the same: this one is of before the ledger was restored
+	}
 	exit, ended, err := attempt.Exit() // first: what is read after it is the whole
 	if err != nil {
 		return err

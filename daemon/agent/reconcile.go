@@ -62,7 +62,10 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	if live != "" {
 		return a.carryOn(ctx, host.Session)
 	}
-	return a.beginSession(ctx, rebooted)
+	if err := a.endRuns(ctx); err != nil {
+		return err
+	}
+	return a.openSession(ctx, rebooted)
 }
 
 // outlast refuses to start while another installation lives under this host's name,

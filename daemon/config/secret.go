@@ -40,14 +40,33 @@ func (c Config) Secrets() (Secrets, error) {
 		*into = text
 	}
 	read("broker.password_file", c.Broker.PasswordFile, &s.Broker)
-	if c.Ledger.Kind == LedgerMongoDB {
-		read("ledger.password_file", c.Ledger.PasswordFile, &s.Ledger)
-	}
+	read("ledger.password_file", c.Ledger.passwordFile(), &s.Ledger)
 	read("redis.password_file", c.Redis.PasswordFile, &s.Redis)
 	if err := errors.Join(errs...); err != nil {
 		return Secrets{}, err
 	}
 	return s, nil
+}
+
+// passwordFile returns the file of the password; "" where none is needed.
+func (l Ledger) passwordFile() string {
+	if l.Kind != LedgerMongoDB {
+		return ""
+	}
+	return l.PasswordFile
+}
+
+// Secret reads the ledger's password alone; "" where none is configured.
+func (l Ledger) Secret() (string, error) {
+	path := l.passwordFile()
+	if path == "" {
+		return "", nil
+	}
+	text, err := Secret(path)
+	if err != nil {
+		return "", fmt.Errorf("ledger.password_file: %w", err)
+	}
+	return text, nil
 }
 
 // Secret returns the password in the file at path, less one newline at its end.

@@ -206,6 +206,9 @@ func (l *Ledger) Renew(ctx context.Context, r Renewal) (*Host, error) {
 		return now, fmt.Errorf("renew session %s: %w", r.Session, ErrSessionLost)
 	case now.Session.RenewSeq == r.Seq+1:
 		return now, nil // only its own host renews a session: an earlier call did it
+	case now.Session.RenewSeq < r.Seq:
+		return nil, fmt.Errorf("renew session %s: the ledger has gone back from renewal %d to %d; where a backup was put in its place, stop gpuqd on every host and run gpuqd --ledger-restored: %w",
+			r.Session, r.Seq, now.Session.RenewSeq, err)
 	}
 	return nil, fmt.Errorf("renew session %s: %w", r.Session, err)
 }

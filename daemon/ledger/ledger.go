@@ -99,29 +99,43 @@ func checkCAS(ctx context.Context, store Store) error {
 
 const metaID = "ledger"
 
+// meta is the ledger's own document.
+type meta struct {
+	ID         string   `json:"id"`
+	LedgerID   string   `json:"ledger_id"`
+	Schema     int      `json:"schema"`
+	ProbedAt   job.Time `json:"probed_at,omitzero"`   // the last probe of a daemon that had lost contact
+	RestoredAt job.Time `json:"restored_at,omitzero"` // when Restore gave it its ID
+}
+
 func (l *Ledger) identify(ctx context.Context) error {
-	var meta struct {
-		ID       string `json:"id"`
-		LedgerID string `json:"ledger_id"`
-		Schema   int    `json:"schema"`
-	}
-	meta.ID, meta.LedgerID, meta.Schema = metaID, uuid.NewString(), job.Schema
-	err := l.store.Insert(ctx, Meta, metaID, mustJSON(meta))
+	err := l.store.Insert(ctx, Meta, metaID, mustJSON(meta{ID: metaID, LedgerID: uuid.NewString(), Schema: job.Schema}))
 	if err != nil && !errors.Is(err, ErrExists) {
 		return err
 	}
-	doc, err := l.store.Get(ctx, Meta, metaID)
+	m, err := readMeta(ctx, l.store)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(doc, &meta); err != nil {
-		return fmt.Errorf("read its identity: %w", err)
-	}
-	if meta.Schema != job.Schema {
-		return fmt.Errorf("%w: it has schema version %d, this gpuqd speaks %d: run the version that made it, or upgrade", ErrUnfit, meta.Schema, job.Schema)
-	}
-	l.id = meta.LedgerID
+	l.id = m.LedgerID
 	return nil
+}
+
+// readMeta returns the identity of the ledger in a store. ErrNotFound where there is
+// none, ErrUnfit where this version does not speak its schema.
+func readMeta(ctx context.Context, store Store) (meta, error) {
+	doc, err := store.Get(ctx, Meta, metaID)
+	if err != nil {
+		return meta{}, err
+	}
+	m, err := decode[meta](doc)
+	if err != nil {
+		return meta{}, fmt.Errorf("read its identity: %w", err)
+	}
+	if m.Schema != job.Schema {
+		return meta{}, fmt.Errorf("%w: it has schema version %d, this gpuqd speaks %d: run the version that made it, or upgrade", ErrUnfit, m.Schema, job.Schema)
+	}
+	return *m, nil
 }
 
 func mustJSON(v any) json.RawMessage {

@@ -9,7 +9,8 @@ import (
 var (
 	// ErrLocked: another daemon uses the state directory.
 	ErrLocked = errors.New("another gpuqd uses this state directory; stop it, or set another state directory")
-	// ErrExists: Begin was called twice for one attempt.
+	// ErrExists: Begin was called twice for one attempt, or an earlier one of its
+	// number is not settled.
 	ErrExists = errors.New("the attempt has a directory already")
 	// ErrNotFound: the journal has no such attempt (any more).
 	ErrNotFound = errors.New("this host has no such attempt")

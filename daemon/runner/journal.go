@@ -99,7 +99,10 @@ func (j *Journal) DeadlinePath(session string) string {
 
 // Begin makes the attempt's directory: the intent, and the record with disk
 // space for everything that is to follow. When it returns, all of it is on disk.
-// It returns ErrExists where the attempt was begun before.
+// It returns ErrExists where the attempt was begun before, unless that was under
+// another claim and is settled: the ledger that gave it was put back to an earlier
+// time since, and counts the job's attempts from there once more. The files of the
+// old one are removed then.
 func (j *Journal) Begin(in Intent) (*Attempt, error) {
 	in.Schema = in.schema()
 	if in.LeaseLoss == "" {
@@ -124,8 +127,13 @@ func (j *Journal) Begin(in Intent) (*Attempt, error) {
 	if err = j.syncs.fill(tmp, &in); err == nil {
 		err = os.Rename(tmp, dir)
 	}
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
-		err = ErrExists
+	if isTaken(err) {
+		if err = j.giveWay(in); err == nil {
+			err = os.Rename(tmp, dir)
+		}
+		if isTaken(err) {
+			err = ErrExists
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin attempt %s: %w", in.Key(), errors.Join(err, os.RemoveAll(tmp)))
@@ -134,6 +142,24 @@ func (j *Journal) Begin(in Intent) (*Attempt, error) {
 		return nil, fmt.Errorf("begin attempt %s: %w", in.Key(), err)
 	}
 	return &Attempt{dir: dir, key: in.Key(), intent: in, syncs: j.syncs}, nil
+}
+
+func isTaken(err error) bool { return errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) }
+
+// giveWay removes the directory in an attempt's place, or returns ErrExists.
+func (j *Journal) giveWay(in Intent) error {
+	old, err := j.Get(in.Key())
+	if errors.Is(err, ErrNotFound) {
+		return nil // it has just been removed
+	}
+	if err != nil {
+		return errors.Join(ErrExists, err)
+	}
+	_, settled, err := old.settledAt()
+	if err != nil || !settled || old.intent.ClaimID == in.ClaimID {
+		return errors.Join(ErrExists, err)
+	}
+	return old.Remove()
 }
 
 // fill makes the files of an attempt, in a directory that List does not show.

@@ -99,6 +99,7 @@ func suite(t *testing.T, kind string) {
 		{"BrokerNodeKilledUnder200Jobs", testBrokerNodeKilled},
 		{"RedisLostUnder200Jobs", testRedisLost},
 		{"LedgerOutOfReachUnder200Jobs", testLedgerLost},
+		{"RestoredLedgerRunsWhatItHoldsAgain", testRestored},
 		{"RehearsedFaultsEndInAGoodVerdict", testSimulate},
 		{"FeedGoesOnWhileABrokerNodeIsDown", testFeed},
 		{"InterruptedFeedSaysWhereToGoOn", testFeedInterrupted},

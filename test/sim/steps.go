@@ -28,5 +28,5 @@ var otherSteps = []string{
 	"broker consume", "broker cancel", "broker declare", "redis probe",
 	"ledger open", "ledger probe", "ledger shape", "ledger list shapes", "ledger event", "ledger flag kill", "ledger dead",
 	"disk start", "disk stop", "disk revoke", "disk lost", "disk verdict", "disk deadline", "shim stopping", "shim revoked",
-	"ledger insert host", "broker connect", "broker submit nack", "broker control ack",
+	"ledger insert host", "ledger read meta", "broker connect", "broker submit nack", "broker control ack",
 }

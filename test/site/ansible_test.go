@@ -2,9 +2,11 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +23,10 @@ const playTimeout = 15 * time.Minute
 type run struct {
 	Plays []struct {
 		Tasks []struct {
-			Task  struct{ Name string }
+			Task struct {
+				Name     string
+				Duration struct{ Start, End time.Time }
+			}
 			Hosts map[string]result
 		}
 	}
@@ -76,6 +81,23 @@ func (r run) changes() []string {
 	return all
 }
 
+// slowest tells where the time of a run went: its longest tasks, of those with one
+// name together.
+func (r run) slowest(count int) string {
+	took := map[string]time.Duration{}
+	for _, play := range r.Plays {
+		for _, task := range play.Tasks {
+			took[task.Task.Name] += max(0, task.Task.Duration.End.Sub(task.Task.Duration.Start))
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(took), func(a, b string) int { return cmp.Compare(took[b], took[a]) })
+	var all []string
+	for _, name := range names[:min(count, len(names))] {
+		all = append(all, fmt.Sprintf("%.0f s %s", took[name].Seconds(), name))
+	}
+	return strings.Join(all, ", ")
+}
+
 // failures lists what has failed, with what Ansible says of it.
 func (r run) failures() []string {
 	var all []string
@@ -112,7 +134,7 @@ func (s *site) tryPlay(t *testing.T, playbook string, args ...string) run {
 	if json.Unmarshal(text, &r) != nil {
 		t.Fatalf("%s %v: %v: %s%s", playbook, args, err, out.String(), errs.String())
 	}
-	t.Logf("%s %v: exit code %d, %d changes, %.0f s", playbook, args, r.code, len(r.changes()), time.Since(began).Seconds())
+	t.Logf("%s %v: exit code %d, %d changes, %.0f s; of these %s", playbook, args, r.code, len(r.changes()), time.Since(began).Seconds(), r.slowest(6))
 	return r
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,19 +56,22 @@ type site struct {
 	dir       string // of all that is made for it on this machine
 	inventory string // the inventory's directory
 	debs      string // gpuqd's packages, in a directory for each version
-	wire      string // the package of the ledger's stand-in
+	// thirdParty has the packages of what Debian lacks, without a version in the pattern.
+	thirdParty string
 }
 
 // The hosts, by what they are for. The last GPU host joins later.
 var (
-	brokers = []string{"site-mq1", "site-mq2", "site-mq3"}
-	gpus    = []string{"site-gpu1", "site-gpu2"}
+	brokers  = []string{"site-mq1", "site-mq2", "site-mq3"}
+	gpus     = []string{"site-gpu1", "site-gpu2"}
+	watchers = []string{"site-mon1"}
 )
 
 const joining = "site-gpu3"
 
-// setUpTimeout bounds the boot of the hosts, base systems included, and the builds.
-const setUpTimeout = 20 * time.Minute
+// setUpTimeout bounds the boot of the hosts, base systems included, and the builds:
+// the first time Loki and Promtail take a quarter of an hour.
+const setUpTimeout = 45 * time.Minute
 
 // need boots the hosts and builds what is installed on them.
 func need(t *testing.T) *site {
@@ -107,7 +111,7 @@ func need(t *testing.T) *site {
 }
 
 func (s *site) all() []string {
-	return append(append(append([]string{}, brokers...), gpus...), joining)
+	return append(slices.Concat(brokers, gpus, watchers), joining)
 }
 
 // writeInventory writes the inventory, with the host that joins or without it.
@@ -115,7 +119,7 @@ func (s *site) writeInventory(t *testing.T, debs string, joined bool) {
 	t.Helper()
 	workers := gpus
 	if joined {
-		workers = append(append([]string{}, gpus...), joining)
+		workers = append(slices.Clone(gpus), joining)
 	}
 	group := func(name string, hosts []string) string {
 		text := name + ":\n  hosts:\n"
@@ -129,27 +133,28 @@ func (s *site) writeInventory(t *testing.T, debs string, joined bool) {
 		return text
 	}
 	s.write(t, "hosts.yml", strings.Join([]string{
-		group("gpuq_rabbitmq", brokers), group("gpuq_ledger", brokers), group("gpuq_redis", brokers), group("gpuq_gpu", workers),
+		group("gpuq_rabbitmq", brokers), group("gpuq_ledger", brokers), group("gpuq_redis", brokers),
+		group("gpuq_gpu", workers), group("gpuq_monitoring", watchers),
 	}, ""))
-	s.write(t, "group_vars/all.yml", fmt.Sprintf(settings, s.lab.Config(), s.wire, debs, debs))
+	s.write(t, "group_vars/all.yml", fmt.Sprintf(settings, s.lab.Config(), s.thirdParty, debs))
 }
 
 // settings are the site's. The containers have this machine's clock, and one
-// adaption of the unit to them, as test/hosts explains.
+// adaption of the unit to them, as test/hosts explains. Grafana is not to be had.
 const settings = `ansible_user: root
-ansible_ssh_common_args: -F %s
+ansible_ssh_common_args: -F %[1]s
 gpuq_preflight_small: true
 gpuq_preflight_memory_mib: 512
 gpuq_preflight_disk_mib: 1024
 gpuq_common_time: none
 gpuq_ledger_flavour: wire
-gpuq_mongodb_wire_files: [%q]
+gpuq_mongodb_wire_files: ["%[2]s/gpuq-mongowire_*.deb"]
 gpuq_rabbitmq_users:
   - name: alice
 gpuq_rabbitmq_disk_free_limit: 64MB
 gpuq_rabbitmq_wal_bytes_max: 32000000
 gpuq_redis_memory_max: 32mb
-gpuq_gpuqd_files: ["%s/gpuqctl_*.deb", "%s/gpuqd_*.deb"]
+gpuq_gpuqd_files: ["%[3]s/gpuqctl_*.deb", "%[3]s/gpuqd_*.deb"]
 gpuq_gpuqd_device_kind: simulated
 gpuq_gpuqd_account_default: gpuq
 gpuq_gpuqd_lease_ttl: 30s
@@ -158,6 +163,11 @@ gpuq_gpuqd_unit: |
   [Service]
   ProtectProc=default
 gpuq_verify_hold: 5
+gpuq_loki_packages: files
+gpuq_loki_files: ["%[2]s/loki_*.deb"]
+gpuq_promtail_packages: files
+gpuq_promtail_files: ["%[2]s/promtail_*.deb"]
+gpuq_grafana_packages: none
 `
 
 // write writes a file of the inventory.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +48,7 @@ func testWrongInventory(t *testing.T, s *site) {
 		{`{"gpuq_gpuqd_settings": {"brokers": {}}}`, "brokers"},
 		{`{"gpuq_rabbitmq_users": [{"name": "gpuqd"}]}`, "gpuq_rabbitmq_users"},
 		{`{"gpuq_gpuqd_device_kind": "sim"}`, "gpuq_gpuqd_device_kind"},
+		{`{"gpuq_gpuqd_lease_ttl": "1s"}`, "lease.ttl"},
 		{`{"gpuq_preflight_memory_mib": 10000000}`, "gpuq_preflight_memory_mib"},
 	} {
 		expectStopped(t, s.tryPlay(t, "site.yml", "-e", c.setting), c.says)
@@ -60,12 +62,22 @@ func testWrongInventory(t *testing.T, s *site) {
 
 func testMissingSecret(t *testing.T, s *site) {
 	expectStopped(t, s.tryPlay(t, "site.yml", "-e", `{"gpuq_secrets_generate": false}`), "gpuq_broker_password")
+	given := filepath.Join(s.dir, "given")
+	if err := os.Mkdir(given, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"broker.password", "erlang.cookie", "rabbitmq_monitoring.password", "redis.password", "sentinel.password"} {
+		if err := os.WriteFile(filepath.Join(given, name), []byte("given\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectStopped(t, s.tryPlay(t, "site.yml", "-e", fmt.Sprintf(`{"gpuq_secrets_generate": false, "gpuq_secrets_dir": %q}`, given)), "alice")
 }
 
 func testCheckBare(t *testing.T, s *site) {
 	s.play(t, "site.yml", "--check")
 	for _, host := range s.all() {
-		if out := s.on(t, host, "ls -d /etc/rabbitmq /etc/gpuqd /etc/redis /etc/ssl/gpuq 2>/dev/null || true"); out != "" {
+		if out := s.on(t, host, "ls -d /etc/rabbitmq /etc/gpuqd /etc/redis /etc/ssl/gpuq /etc/prometheus /etc/loki /etc/promtail 2>/dev/null || true"); out != "" {
 			t.Errorf("check mode has made %s on %s", out, host)
 		}
 	}
@@ -174,9 +186,9 @@ func testRestore(t *testing.T, s *site) {
 
 func testTeardown(t *testing.T, s *site) {
 	expectStopped(t, s.tryPlay(t, "teardown.yml"), "gpuq_teardown_confirm")
-	s.play(t, "teardown.yml", "-e", "gpuq_teardown_confirm=6", "-e", "gpuq_teardown_data=true")
+	s.play(t, "teardown.yml", "-e", fmt.Sprintf("gpuq_teardown_confirm=%d", len(s.all())), "-e", "gpuq_teardown_data=true")
 	for _, host := range s.all() {
-		if out := s.on(t, host, "systemctl list-units --plain --no-legend --state=active 'gpuq*' 'rabbitmq*' 'redis*' mongowire.service"); out != "" {
+		if out := s.on(t, host, "systemctl list-units --plain --no-legend --state=active 'gpuq*' 'rabbitmq*' 'redis*' 'prometheus*' mongowire.service"); out != "" {
 			t.Errorf("on %s there still is %s", host, out)
 		}
 	}

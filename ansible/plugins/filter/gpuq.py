@@ -21,6 +21,7 @@ def rabbitmq_hash(password, user):
 
     Source: RabbitMQ's documentation, "Credentials and Passwords".
     """
+    password = str(password)
     salt = hmac.new(password.encode(), user.encode(), hashlib.sha256).digest()[:4]
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
@@ -58,11 +59,12 @@ def toml(sections):
 
 
 def without_keys(sections, dotted):
-    """The sections without the keys that are named "section.key"."""
-    return {
+    """The sections without the keys that are named "section.key", and without those of which nothing is left."""
+    left = {
         section: {key: value for key, value in keys.items() if "%s.%s" % (section, key) not in dotted}
         for section, keys in sections.items()
     }
+    return {section: keys for section, keys in left.items() if keys}
 
 
 def role_variables(roles):

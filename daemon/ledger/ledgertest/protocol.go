@@ -44,6 +44,7 @@ func RunLedger(t *testing.T, open Open) {
 	t.Run("Event", p.eventClaims)
 	t.Run("IllegalTransition", p.illegalClaims)
 	t.Run("Storm", p.stormClaims)
+	t.Run("Restore", p.restoreClaims)
 }
 
 // protocolTimeout bounds RunLedger as a whole: a store that hangs fails.

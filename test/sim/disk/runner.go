@@ -57,7 +57,7 @@ func (r *Runner) Begin(in runner.Intent) (agent.Attempt, error) {
 			switch {
 			case r.d.full:
 				return unix.ENOSPC
-			case r.d.entries[e.key] != nil:
+			case !r.d.giveWay(e):
 				return runner.ErrExists
 			}
 			r.d.entries[e.key] = e
@@ -69,6 +69,27 @@ func (r *Runner) Begin(in runner.Intent) (agent.Attempt, error) {
 		return nil, fmt.Errorf("begin attempt %s: %w", in.Key(), err)
 	}
 	return &Attempt{r, e}, nil
+}
+
+// giveWay makes room for an attempt where what is in its place is settled, and of
+// another claim. It reports whether there is room.
+func (d *Disk) giveWay(e *entry) bool {
+	old := d.entries[e.key]
+	if old == nil {
+		return true
+	}
+	if old.in.ClaimID == e.in.ClaimID || old.settledAt().IsZero() || old.held() {
+		return false
+	}
+	d.remove(old)
+	return true
+}
+
+// remove deletes an attempt's directory.
+func (d *Disk) remove(e *entry) {
+	e.removed = true
+	delete(d.entries, e.key)
+	d.order = slices.DeleteFunc(d.order, func(o *entry) bool { return o == e })
 }
 
 func newEntry(in runner.Intent) (*entry, error) {
@@ -156,9 +177,7 @@ func (r *Runner) Sweep(keep time.Duration, bytesMax int64) (removed int, err err
 				err = errors.Join(err, fmt.Errorf("remove attempt %s: %w", e.name, runner.ErrBusy))
 				continue
 			}
-			e.removed = true
-			delete(r.d.entries, e.key)
-			r.d.order = slices.DeleteFunc(r.d.order, func(o *entry) bool { return o == e })
+			r.d.remove(e)
 			total -= entryBytes
 			removed++
 		}

@@ -416,6 +416,23 @@ var scenes = []struct {
 		_, err = s.Begin(runner.Intent{JobID: "nonsense", Attempt: 1, Command: []string{"x"}})
 		s.say("nonsense: %s", word(err))
 	}, `again: exists; unknown: not found; kept: 0 ok; swept: 1 ok; gone: not found; exit: not found, mark: no file, log: ok; left: 1 true ok; nonsense: failed`},
+	{"AnotherClaimsSettledAttemptGivesWay", func(s *scene) {
+		in := s.Intent(plain)
+		in.ClaimID = "before"
+		a := s.begin(in)
+		again := in
+		again.ClaimID = "after"
+		_, err := s.Begin(again)
+		s.say("open: %s", word(err))
+		must(s.t, a.MarkCommitted("commit-before"))
+		_, err = s.Begin(in)
+		s.say("its own: %s", word(err))
+		b := s.begin(again)
+		_, settled, err := b.Verdict()
+		s.say("after: %s, settled=%t %s", b.Intent().ClaimID, settled, word(err))
+		list, err := s.List()
+		s.say("left: %d %s", len(list), word(err))
+	}, `open: exists; its own: exists; after: after, settled=false ok; left: 1 ok`},
 	{"Deadlines", func(s *scene) {
 		_, err := s.ReadDeadline("one")
 		s.say("missing: %s", word(err))
