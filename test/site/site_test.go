@@ -117,7 +117,7 @@ def ask(url, context=None):
     return json.load(urllib.request.urlopen(url, context=context))["data"]
 what, query = sys.argv[1:]
 if what == "alerts":
-    print(" ".join(sorted(a["labels"]["alertname"] for a in ask("http://127.0.0.1:9090/api/v1/alerts")["alerts"])))
+    print(" ".join(sorted(a["labels"]["alertname"] for a in ask("http://127.0.0.1:9090/api/v1/alerts")["alerts"] if a["state"] == "firing")))
 else:
     site = ssl.create_default_context(cafile="/etc/ssl/gpuq/ca.pem")
     site.load_cert_chain("/etc/ssl/gpuq/host.pem", "/etc/ssl/gpuq/host.key")
