@@ -5,48 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"gpuqd/test/services/monitoring"
 )
-
-// answerMax bounds what is read of one answer.
-const answerMax = 64 << 20
-
-// answer is how both servers answer.
-type answer struct {
-	Status, Error string
-	Data          json.RawMessage
-}
 
 // get asks one of the servers' APIs for JSON.
 func get(ctx context.Context, base, path string, form url.Values, data any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+path+"?"+form.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, answerMax))
-	if err != nil {
-		return err
-	}
-	var a answer
-	if json.Unmarshal(body, &a) != nil || a.Status != "success" {
-		// Loki says what is wrong in plain text.
-		said := a.Error
-		if said == "" {
-			said = strings.TrimSpace(string(body[:min(len(body), 500)]))
-		}
-		return fmt.Errorf("%s%s answers %s: %s", base, path, response.Status, said)
-	}
-	return json.Unmarshal(a.Data, data)
+	return monitoring.GetJSON(ctx, strings.TrimSuffix(base, "/")+path, form, &struct{ Data any }{data})
 }
 
 // series are the answers to a query: of logs stream and lines, of metrics samples.
