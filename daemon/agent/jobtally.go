@@ -14,6 +14,8 @@ const (
 	// tallyStale is the age at which a count is told no more: another host counts now,
 	// or none can.
 	tallyStale = 3 * tallyInterval
+	// tallyTimeout bounds a count: takeovers wait for its end.
+	tallyTimeout = 5 * time.Second
 	// tallyMost bounds what is counted in each state.
 	tallyMost = 10_000
 )
@@ -21,24 +23,26 @@ const (
 // jobTally is a count of the ledger's jobs that are not over.
 type jobTally struct {
 	at     time.Time
-	counts map[job.State]int
+	counts map[job.State]int // nil where they could not be counted
 }
 
 // tallyJobs counts the jobs for the metrics, once a minute on one host of the site: the
 // first live one by name. Two that differ over who that is count both, for a while, and
-// to the same.
-func (a *Agent) tallyJobs(ctx context.Context, hosts []*ledger.Host) error {
+// to the same. A ledger that does not count them in time is not out of reach for that:
+// it is the largest question that is asked, and no job waits for the answer.
+func (a *Agent) tallyJobs(ctx context.Context, hosts []*ledger.Host) {
 	last := a.tally.Load()
 	if !a.metrics.wanted || !firstLive(a.host, hosts) || last != nil && a.clock.Now().Sub(last.at) < tallyInterval {
-		return nil
+		return
 	}
 	now := a.clock.Now()
-	counts, err := a.ledger.Unfinished(ctx, tallyMost)
-	if err != nil {
-		return err
+	counting, cancel := context.WithTimeout(ctx, tallyTimeout)
+	defer cancel()
+	counts, err := a.ledger.Unfinished(counting, tallyMost)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("jobs were not counted for the metrics; the next try is in a minute", "err", err)
 	}
 	a.tally.Store(&jobTally{at: now, counts: counts})
-	return nil
 }
 
 // firstLive reports whether a host is the first by name of those with a live session.

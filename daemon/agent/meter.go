@@ -46,6 +46,13 @@ func (g gauges) WithLabelValues(values ...string) gauge {
 	return gauge{g.v.WithLabelValues(values...)}
 }
 
+// Forget removes the gauges of all values: nothing is told until they are set anew.
+func (g gauges) Forget() {
+	if g.v != nil {
+		g.v.Reset()
+	}
+}
+
 type histogram struct{ h prometheus.Histogram }
 
 // Observe takes v in.

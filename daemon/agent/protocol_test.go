@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"gpuqd/daemon/ledger"
 	"gpuqd/daemon/runner"
 	"gpuqd/daemon/runner/proctree"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // awayStore is a real store whose answers can be lost: for a while, of writes
@@ -308,5 +311,36 @@ func TestHostWhoseClockIsOffLeavesSweepingToOthers(t *testing.T) {
 		if got := b.clockOff(); (got != 0) != c.off {
 			t.Errorf("%s: off by %s", name, got)
 		}
+	}
+}
+
+// TestHostThatDoesNotSweepTellsOfNoAges: what its last sweep saw would be told as the
+// oldest message of now for as long as that lasts, and raise an alert.
+func TestHostThatDoesNotSweepTellsOfNoAges(t *testing.T) {
+	b := newLeaseBench(t)
+	r := prometheus.NewRegistry()
+	b.metrics = newMetrics(r)
+	const queue = "gpuq.job.default.normal.g1.any"
+	ages := func() (n int) {
+		for series := range values(t, r) {
+			if strings.HasPrefix(series, "gpuqd_queue_oldest_seconds") {
+				n++
+			}
+		}
+		return n
+	}
+	b.metrics.countOldest(queue, b.now(), nil)
+	if ages() != 1 {
+		t.Fatal("a sweep's age is not told")
+	}
+	var hosts []*ledger.Host
+	for _, name := range []string{"b", "c"} {
+		h := hostWith(name, "s", 1)
+		h.Session.RenewedAt = job.At(b.clock.Now().Add(-time.Hour))
+		hosts = append(hosts, h)
+	}
+	b.hosts.Store(&hosts)
+	if err := b.sweepOnce(t.Context()); err == nil || ages() != 0 {
+		t.Errorf("a host whose clock is off swept (%v), and tells of %d ages", err, ages())
 	}
 }

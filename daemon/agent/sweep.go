@@ -34,10 +34,10 @@ func (a *Agent) sweepLoop(ctx context.Context) error {
 			return nil
 		}
 		beat(ctx)
-		if a.reach.trouble() == "" {
-			if err := a.sweepOnce(ctx); err != nil && ctx.Err() == nil {
-				a.log.Warn("sweep left something out; the next one goes on", "err", err)
-			}
+		if a.reach.trouble() != "" {
+			a.metrics.queueOldest.Forget()
+		} else if err := a.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("sweep left something out; the next one goes on", "err", err)
 		}
 		beat(ctx)
 		if now := a.clock.Now(); now.Sub(tidied) > tidyInterval {
@@ -63,6 +63,8 @@ func (a *Agent) sweepOnce(ctx context.Context) error {
 	off := a.clockOff()
 	a.metrics.clockOff.Set(off.Seconds())
 	if off != 0 {
+		// Ages that nobody brings up to date would be taken for those of now.
+		a.metrics.queueOldest.Forget()
 		return fmt.Errorf("this host's clock differs from the others' by about %s: it leaves sweeping to them; mend its time service", off)
 	}
 	now := a.now()

@@ -110,6 +110,32 @@ func TestEveryPageIsOfAnAlert(t *testing.T) {
 	}
 }
 
+// inhibiting names the alerts of a matcher in Alertmanager's configuration.
+var inhibiting = regexp.MustCompile(`alertname=~?"([A-Za-z|]+)"`)
+
+// A name that is no alert's would keep nothing back, without a word.
+func TestAlertsThatAreKeptBackAreThere(t *testing.T) {
+	names := map[string]bool{}
+	for _, a := range alerts(t) {
+		names[a.Alert] = true
+	}
+	text, err := os.ReadFile(root + "/ansible/roles/prometheus/templates/alertmanager.yml.j2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := inhibiting.FindAllStringSubmatch(string(text), -1)
+	if len(found) < 10 {
+		t.Fatalf("only %d matchers were found", len(found))
+	}
+	for _, m := range found {
+		for _, name := range strings.Split(m[1], "|") {
+			if !names[name] {
+				t.Errorf("alertmanager.yml.j2 names %s, which is no alert", name)
+			}
+		}
+	}
+}
+
 // pageRow is a row of docs/metrics.md: name, type, labels.
 var pageRow = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([a-z]+) \\|([^|]*)\\|")
 

@@ -146,9 +146,10 @@ func hostLogs() []panel {
 	return []panel{
 		graph("Lines that arrived", units.Short, "In Loki, in each stretch of the graph, by who wrote them. None at all: the agent does not get through.",
 			logql(`sum by (identifier) (count_over_time({job="workers", host="$host"} | identifier=~"gpuqd|gpuqd-shim|gpuqd-job" [$__interval]))`).as("{{identifier}}")).runbook("LogsNotArriving"),
-		graph("Lines lost", units.Short, "In 10 minutes, on the way into this host's journal: of gpuqd's own, and of what jobs printed (which is still in their output.log).",
+		graph("Lines lost", units.Short, "In 10 minutes, on the way into this host's journal: of gpuqd's own, of what jobs printed (which is still in their output.log), and what journald dropped since a service logged more than its limit; the first time after a start of the agent is in the alert only.",
 			promql(`sum (increase(gpuqd_log_entries_dropped_total{host="$host"}[10m]))`).as("gpuqd's"),
-			promql(`sum (increase(gpuqd_job_output_lines_dropped_total{host="$host"}[10m]))`).as("jobs'")).runbook("GpuqdLogLost", "LogsLost"),
+			promql(`sum (increase(gpuqd_job_output_lines_dropped_total{host="$host"}[10m]))`).as("jobs'"),
+			promql(`sum (increase(gpuq_journald_suppressed_lines_total{host="$host"}[10m])) or on () 0 * max (up{host="$host", job="logs"})`).as("by journald")).runbook("GpuqdLogLost", "JournaldDrops", "LogsLost"),
 	}
 }
 

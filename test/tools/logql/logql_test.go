@@ -22,7 +22,7 @@ var (
 // filled are values for Grafana's variables, of which some must parse as durations.
 var filled = strings.NewReplacer("$__range", "6h", "$__interval", "15s", "$__auto", "15s", "$", "")
 
-// query is one of Loki's in a dashboard, or in a page of the documentation.
+// query is one of Loki's in a dashboard.
 type query struct{ where, expr string }
 
 func ofDashboards(t *testing.T) []query {
