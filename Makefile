@@ -120,6 +120,10 @@ bundle: ## Collect what a site without internet needs, with digests, in dist/bun
 packages/thirdparty: ## Build Loki and Promtail as .deb into dist/thirdparty, 15 minutes the first time
 	@packaging/thirdparty/build.sh loki promtail
 
+.PHONY: dashboards
+dashboards: ## Write Grafana's dashboards anew, after a change in test/tools/dashboards or docs/runbooks
+	@cd test/tools/dashboards && $(GO) run .
+
 .PHONY: test
 test: deps build ## Run all tests (PKG=./some/package for some)
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(PKG)
@@ -141,8 +145,8 @@ e2e/site: deps/site ## Run the playbooks on Debian hosts booted here, as root, h
 
 # Real Prometheus, Alertmanager, Loki and Promtail on a local cluster.
 .PHONY: e2e/monitoring
-e2e/monitoring: deps deps/monitoring ## Test monitoring end to end on a local cluster, 3 minutes
-	GPUQ_WATCH=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -v ./test/watch
+e2e/monitoring: deps deps/monitoring ## Test monitoring end to end on a local cluster, 5 minutes
+	GPUQ_WATCH=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -p 1 -v ./test/watch ./test/dashboards
 
 .PHONY: deps/site
 deps/site:

@@ -151,7 +151,7 @@ func (r *run) committed(ctx context.Context, c ledger.Commit, j *job.Job) {
 		state = job.Killed
 	}
 	r.a.log.Info("attempt finished", "job_id", r.hold.JobID, "attempt", r.number, "fence", r.hold.Fence,
-		"state_from", job.Running, "state_to", state, "reason", c.Verdict.Reason)
+		"state_from", job.Running, "state_to", state, "reason", c.Verdict.Reason, "submitter", r.job.Submitter)
 	r.a.metrics.countCommit(state, c.Verdict.Class)
 	if r.attempt != nil {
 		if err := r.attempt.MarkCommitted(c.ID); err != nil {

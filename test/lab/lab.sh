@@ -58,7 +58,7 @@ release() { sed -n "s/^$1=//p" /etc/os-release | tr -d '"'; }
 alive() {
 	local pid
 	pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] &&
-		tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -e "$LAB_DIR/" -e "$self boot_nspawn"
+		tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$LAB_DIR/"
 }
 
 # ---- this machine ----
@@ -237,7 +237,7 @@ boot() {
 	if [ "$(kind "$1")" = qemu ]; then
 		boot_qemu "$1"
 	else
-		setsid unshare -m "$self" boot_nspawn "$1" </dev/null >>"$dir/console" 2>&1 &
+		setsid unshare -m "$self" boot_nspawn "$1" "$LAB_DIR/" </dev/null >>"$dir/console" 2>&1 &
 	fi
 	for _ in $(seq 150); do
 		! alive "$dir/pid" || return 0
@@ -252,7 +252,8 @@ hierarchies() {
 	findmnt -rno TARGET -t cgroup,cgroup2 | grep -x -e '/sys/fs/cgroup' -e '/sys/fs/cgroup/[a-z,_]*' | grep -v cpuset || true
 }
 
-# boot_nspawn is the process that holds a host; it ends when the host has.
+# boot_nspawn is the process that holds a host; it ends when the host has. The second
+# argument is for alive, also in another checkout's script.
 boot_nspawn() {
 	local host=$1 dir=$LAB_DIR/hosts/$1 tree code unified=0
 	[ ! -e /sys/fs/cgroup/cgroup.controllers ] || unified=1 # this machine has v2 alone, so the host has

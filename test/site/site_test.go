@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"gpuqd/test/lab"
 	"gpuqd/test/wait"
 )
 
@@ -29,6 +30,7 @@ func TestSite(t *testing.T) {
 		{"CheckModeFindsNothingToDo", testCheckMade},
 		{"VerifyRunsAJobOnEveryDevice", testVerify},
 		{"AccountsMayNoMoreThanWasMeant", testAccounts},
+		{"MonitoringSeesTheSite", testMonitoring},
 		{"HostJoinsByLimit", testJoin},
 		{"UpgradeInterruptsNoJob", testUpgrade},
 		{"LossOfABrokerHostLosesNothing", testBrokerLoss},
@@ -105,6 +107,41 @@ func testAccounts(t *testing.T, s *site) {
 		if mode := s.on(t, gpus[0], "stat -c '%a %U' "+file); mode != "600 root" {
 			t.Errorf("%s is %s, want 600 root", file, mode)
 		}
+	}
+}
+
+// asks is a program for the monitoring host, which asks Prometheus for the alerts that
+// fire and Loki, with the host's certificate, for the lines that a query finds.
+const asks = `import json, ssl, sys, urllib.parse, urllib.request
+def ask(url, context=None):
+    return json.load(urllib.request.urlopen(url, context=context))["data"]
+what, query = sys.argv[1:]
+if what == "alerts":
+    print(" ".join(sorted(a["labels"]["alertname"] for a in ask("http://127.0.0.1:9090/api/v1/alerts")["alerts"] if a["state"] == "firing")))
+else:
+    site = ssl.create_default_context(cafile="/etc/ssl/gpuq/ca.pem")
+    site.load_cert_chain("/etc/ssl/gpuq/host.pem", "/etc/ssl/gpuq/host.key")
+    found = ask("https://127.0.0.1:3100/loki/api/v1/query_range?" + urllib.parse.urlencode({"query": query}), site)
+    print("\n".join(sorted(stream["stream"]["host"] + " " + line for stream in found["result"] for _, line in stream["values"])))
+`
+
+// testMonitoring runs a job, looks for what it has printed, and for alerts, of which
+// a site that is well has the one that always fires.
+func testMonitoring(t *testing.T, s *site) {
+	ask := func(what, query string) string {
+		return s.on(t, watchers[0], lab.Quote("python3", "-c", asks, what, query))
+	}
+	job := s.submit(t, "echo seen in Loki")
+	s.expectSucceeded(t, []string{job}, 1)
+	wait.For(t, time.Minute, func() error {
+		got := ask("lines", fmt.Sprintf(`{job="workers"} | job_id=%q | identifier="gpuqd-job"`, job))
+		if host, line, _ := strings.Cut(got, " "); !slices.Contains(gpus, host) || line != "seen in Loki" {
+			return fmt.Errorf("Loki has %q of the job", got)
+		}
+		return nil
+	})
+	if got := ask("alerts", ""); got != "Watchdog" {
+		t.Errorf("the alerts are %q, want Watchdog alone", got)
 	}
 }
 

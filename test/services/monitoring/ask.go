@@ -33,7 +33,8 @@ func get(ctx context.Context, address string, query url.Values) (io.ReadCloser, 
 	return resp.Body, nil
 }
 
-func getJSON(ctx context.Context, address string, query url.Values, to any) error {
+// GetJSON asks for a URL and decodes the answer.
+func GetJSON(ctx context.Context, address string, query url.Values, to any) error {
 	body, err := get(ctx, address, query)
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (p Prometheus) Query(ctx context.Context, expression string) ([]Sample, err
 			Result json.RawMessage `json:"result"`
 		} `json:"data"`
 	}
-	err := getJSON(ctx, string(p)+"/api/v1/query", url.Values{"query": {expression}}, &answer)
+	err := GetJSON(ctx, string(p)+"/api/v1/query", url.Values{"query": {expression}}, &answer)
 	if err != nil {
 		return nil, fmt.Errorf("ask Prometheus for %s: %w", expression, err)
 	}
@@ -113,7 +114,7 @@ func (p Prometheus) Targets(ctx context.Context) ([]ScrapeTarget, error) {
 			Active []ScrapeTarget `json:"activeTargets"`
 		} `json:"data"`
 	}
-	if err := getJSON(ctx, string(p)+"/api/v1/targets", url.Values{"state": {"active"}}, &answer); err != nil {
+	if err := GetJSON(ctx, string(p)+"/api/v1/targets", url.Values{"state": {"active"}}, &answer); err != nil {
 		return nil, fmt.Errorf("ask Prometheus for its targets: %w", err)
 	}
 	return answer.Data.Active, nil
@@ -137,7 +138,7 @@ func (p Prometheus) Rules(ctx context.Context) (rules []Rule, err error) {
 			} `json:"groups"`
 		} `json:"data"`
 	}
-	if err := getJSON(ctx, string(p)+"/api/v1/rules", nil, &answer); err != nil {
+	if err := GetJSON(ctx, string(p)+"/api/v1/rules", nil, &answer); err != nil {
 		return nil, fmt.Errorf("ask Prometheus for its rules: %w", err)
 	}
 	for _, group := range answer.Data.Groups {
@@ -163,7 +164,7 @@ func (a Alert) Name() string { return a.Labels["alertname"] }
 // Alerts returns the alerts that last, those that are kept back included.
 func (a Alertmanager) Alerts(ctx context.Context) ([]Alert, error) {
 	var alerts []Alert
-	err := getJSON(ctx, string(a)+"/api/v2/alerts", nil, &alerts)
+	err := GetJSON(ctx, string(a)+"/api/v2/alerts", nil, &alerts)
 	if err != nil {
 		return nil, fmt.Errorf("ask Alertmanager for alerts: %w", err)
 	}
@@ -188,7 +189,7 @@ func (l Loki) Query(ctx context.Context, expression string, since time.Time, lim
 			} `json:"result"`
 		} `json:"data"`
 	}
-	err = getJSON(ctx, string(l)+"/loki/api/v1/query_range", url.Values{
+	err = GetJSON(ctx, string(l)+"/loki/api/v1/query_range", url.Values{
 		"query": {expression}, "start": {strconv.FormatInt(since.UnixNano(), 10)}, "direction": {"forward"},
 		"end": {strconv.FormatInt(time.Now().Add(time.Minute).UnixNano(), 10)}, "limit": {strconv.Itoa(limit)},
 	}, &answer)
@@ -217,7 +218,7 @@ func (l Loki) Count(ctx context.Context, expression string) (sum float64, err er
 			} `json:"result"`
 		} `json:"data"`
 	}
-	if err := getJSON(ctx, string(l)+"/loki/api/v1/query", url.Values{"query": {expression}}, &answer); err != nil {
+	if err := GetJSON(ctx, string(l)+"/loki/api/v1/query", url.Values{"query": {expression}}, &answer); err != nil {
 		return 0, fmt.Errorf("ask Loki for %s: %w", expression, err)
 	}
 	for _, r := range answer.Data.Result {
@@ -236,7 +237,7 @@ func (l Loki) Labels(ctx context.Context) ([]string, error) {
 	var answer struct {
 		Data []string `json:"data"`
 	}
-	if err := getJSON(ctx, string(l)+"/loki/api/v1/labels", nil, &answer); err != nil {
+	if err := GetJSON(ctx, string(l)+"/loki/api/v1/labels", nil, &answer); err != nil {
 		return nil, fmt.Errorf("ask Loki for its labels: %w", err)
 	}
 	return answer.Data, nil

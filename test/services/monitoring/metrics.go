@@ -70,7 +70,7 @@ func NewPrometheus(ctx context.Context, opts PrometheusOptions) (*services.Proce
 	}
 	for _, job := range jobs(config) {
 		file := filepath.Join(targets, job+".yml")
-		if err := write(file, groups(opts.Targets[job])); err != nil {
+		if err := write(file, groups(job, opts.Targets[job])); err != nil {
 			return nil, nil, fmt.Errorf("prepare prometheus: %w", err)
 		}
 		read = append(read, file)
@@ -116,12 +116,12 @@ func jobs(config map[string]any) (names []string) {
 }
 
 // groups writes targets as the role's targets.yml.j2 does.
-func groups(targets []Target) []map[string]any {
+func groups(job string, targets []Target) []map[string]any {
 	list := []map[string]any{}
 	for _, t := range targets {
 		list = append(list, map[string]any{
 			"targets": []string{local(t.Port)},
-			"labels":  map[string]string{"host": t.Host, "instance": t.Host + ":" + strconv.Itoa(t.Port)},
+			"labels":  map[string]string{"__gpuq_job": job, "host": t.Host, "instance": t.Host + ":" + strconv.Itoa(t.Port)},
 		})
 	}
 	return list
