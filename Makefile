@@ -145,7 +145,7 @@ e2e/site: deps/site ## Run the playbooks on Debian hosts booted here, as root, h
 
 # Real Prometheus, Alertmanager, Loki and Promtail on a local cluster.
 .PHONY: e2e/monitoring
-e2e/monitoring: deps deps/monitoring ## Test monitoring end to end on a local cluster, 5 minutes
+e2e/monitoring: deps deps/monitoring ## Test monitoring end to end on a local cluster, and alerts by real faults, 20 minutes (UPDATE=1)
 	GPUQ_WATCH=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -p 1 -v ./test/watch ./test/dashboards
 
 .PHONY: deps/site

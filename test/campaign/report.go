@@ -1,13 +1,14 @@
 package campaign
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// Report writes results as the page docs/reliability.md: nothing on it is written
-// by hand.
+// Report writes results as this package's part of docs/reliability.md: nothing on that
+// page is written by hand.
 func Report(results []*Result) []byte {
 	p := &page{results: results}
 	p.text(intro)
@@ -20,6 +21,17 @@ func Report(results []*Result) []byte {
 	p.text(judged)
 	p.each()
 	return []byte(p.b.String())
+}
+
+// PageEnd ends this package's part of the page: what follows is test/watch's.
+const PageEnd = "\n<!-- End of what gpuq-campaign writes. -->"
+
+// Parts returns this package's part of a page, and what follows it.
+func Parts(page []byte) (ours, theirs []byte) {
+	if end := bytes.Index(page, []byte(PageEnd)); end >= 0 {
+		return page[:end], page[end:]
+	}
+	return page, nil
 }
 
 const intro = `# Reliability

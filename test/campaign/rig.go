@@ -68,7 +68,7 @@ func newRig(ctx context.Context, o Options, dir string, log *slog.Logger) (*rig,
 			cfg.Host.Pools = append(cfg.Host.Pools, worker) // for probes
 			cfg.Host.SlotsWithoutGPU = slotsPer
 			cfg.Device.BreakerFast = 0 // commands fail at random, which is no fault of a device
-			cfg.Log = config.Log{Level: "debug", Format: "json"}
+			cfg.Log.Level, cfg.Log.Format = "debug", config.LogJSON
 		},
 	})
 	if err != nil {

@@ -64,12 +64,7 @@ const journaldInterval = 30 * time.Second
 // journald tells of it after the interval only, and only when the unit logs again.
 func testJournaldDrops(t *testing.T, s *Site) {
 	const sent = 100000
-	cgroup := unitCgroup(t)
-	s.flood(t, cgroup, sent)
-	// Nothing shows that the interval is over, which began with the first line. The one
-	// line before that would be dropped, too.
-	time.Sleep(journaldInterval + time.Second)
-	s.flood(t, cgroup, 1)
+	s.floodTwice(t, unitCgroup(t), sent)
 	for _, unit := range s.Status() {
 		if strings.HasPrefix(unit.Name, "journald_") && unit.Restarts > 0 {
 			t.Fatalf("%s has ended: %s", unit.Name, unit.Problem)
@@ -91,6 +86,16 @@ func testJournaldDrops(t *testing.T, s *Site) {
 		t.Logf("of %d lines of one unit journald dropped %v, and Loki has the others", sent+1, dropped)
 		return nil
 	})
+}
+
+// floodTwice floods, and logs a line more when journald tells what it has dropped.
+func (s *Site) floodTwice(t *testing.T, cgroup string, lines int) {
+	t.Helper()
+	s.flood(t, cgroup, lines)
+	// Nothing shows that the interval is over, which began with the first line. The one
+	// line before that would be dropped, too.
+	time.Sleep(journaldInterval + time.Second)
+	s.flood(t, cgroup, 1)
 }
 
 // unitCgroup makes the cgroup of floodUnit where journald looks for it.

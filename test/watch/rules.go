@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	scaled "gpuqd/test/monitoring"
 	"gpuqd/test/services/monitoring"
 )
 
@@ -29,6 +30,36 @@ func Rules(t *testing.T, own string) string {
 	return dir
 }
 
+// ScaledRules returns a directory with a site's rules in which all times are multiplied
+// by a factor, windows down to least: see monitoring.Scale of test/monitoring.
+func ScaledRules(t *testing.T, factor float64, least time.Duration) string {
+	t.Helper()
+	dir := Rules(t, "groups: []\n")
+	edit(t, dir, func(text []byte) ([]byte, error) { return scaled.Scale(text, factor, least) })
+	return dir
+}
+
+// edit changes every file of a directory of rules.
+func edit(t *testing.T, dir string, change func([]byte) ([]byte, error)) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			text, err = change(text)
+		}
+		if err == nil {
+			err = os.WriteFile(file, text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // waitOf is how long the condition of a rule must last.
 var waitOf = regexp.MustCompile(`(?m)^(\s+for:) *\S+$`)
 
@@ -38,19 +69,8 @@ var waitOf = regexp.MustCompile(`(?m)^(\s+for:) *\S+$`)
 func QuickRules(t *testing.T, wait time.Duration) string {
 	t.Helper()
 	dir := Rules(t, "groups: []\n")
-	files, err := filepath.Glob(filepath.Join(dir, "*.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = waitOf.ReplaceAll(text, fmt.Appendf(nil, "${1} %dms", wait.Milliseconds()))
-		if err := os.WriteFile(file, text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	edit(t, dir, func(text []byte) ([]byte, error) {
+		return waitOf.ReplaceAll(text, fmt.Appendf(nil, "${1} %dms", wait.Milliseconds())), nil
+	})
 	return dir
 }

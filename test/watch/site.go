@@ -30,6 +30,7 @@ type Site struct {
 	Prometheus   monitoring.Prometheus
 	Alertmanager monitoring.Alertmanager
 	Loki         monitoring.Loki
+	options      cluster.Options
 }
 
 // startTimeout bounds a start on two busy cores.
@@ -69,7 +70,7 @@ func Start(t *testing.T, opts cluster.Options) *Site {
 	if err := c.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return &Site{Cluster: c, Prometheus: c.Prometheus(), Alertmanager: c.Alertmanager(), Loki: c.Loki()}
+	return &Site{Cluster: c, Prometheus: c.Prometheus(), Alertmanager: c.Alertmanager(), Loki: c.Loki(), options: opts}
 }
 
 // ctl runs gpuqctl, which must succeed, and returns its stdout.

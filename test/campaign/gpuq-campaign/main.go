@@ -161,7 +161,12 @@ func reportCommand() *cobra.Command {
 				}
 				results = append(results, result)
 			}
-			return os.WriteFile(path, campaign.Report(results), 0o644)
+			page, err := os.ReadFile(path)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			_, theirs := campaign.Parts(page)
+			return os.WriteFile(path, append(campaign.Report(results), theirs...), 0o644)
 		},
 	}
 	cmd.Flags().StringVar(&path, "report", "docs/reliability.md", "file to write")

@@ -83,15 +83,24 @@ func NewPrometheus(ctx context.Context, opts PrometheusOptions) (*services.Proce
 	if err != nil {
 		return nil, nil, fmt.Errorf("prepare prometheus: %w", err)
 	}
+	args := []string{
+		"--config.file=" + path, "--web.listen-address=" + local(opts.Port),
+		"--storage.tsdb.path=" + filepath.Join(opts.Dir, "data"), "--web.enable-lifecycle",
+	}
+	if opts.Interval > 0 {
+		// A minute by default: a site's four intervals.
+		args = append(args, fmt.Sprintf("--rules.alert.resend-delay=%dms", (resendIntervals*opts.Interval).Milliseconds()))
+	}
 	return &services.Process{
 		Name: "prometheus", Path: program, Dir: opts.Dir, LogPath: filepath.Join(opts.Dir, "prometheus.log"),
-		Args: []string{
-			"--config.file=" + path, "--web.listen-address=" + local(opts.Port),
-			"--storage.tsdb.path=" + filepath.Join(opts.Dir, "data"), "--web.enable-lifecycle",
-		},
+		Args:  args,
 		Ready: responds(opts.Port, "/-/ready"),
 	}, append(read, rules...), nil
 }
+
+// resendIntervals is after how many intervals alerts that go on are sent again. Alertmanager
+// takes one for over when it has not come four times as long.
+const resendIntervals = 4
 
 // jobs returns the scrape jobs that have a file of targets.
 func jobs(config map[string]any) (names []string) {
