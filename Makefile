@@ -207,12 +207,14 @@ test/race: deps build ## Run all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(PKG)
 
 .PHONY: lint
-lint: deps/lint ## Check form and find mistakes: gofumpt, go vet, staticcheck, shellcheck, yamllint, ansible-lint
+lint: deps/lint ## Check form and find mistakes: gofumpt, go vet, staticcheck, shellcheck, promtool, yamllint, ansible-lint
 	@echo gofumpt; unformed=$$($(TOOL) gofumpt -l .); \
 		[ -z "$$unformed" ] || { echo "make fmt would change:"; echo "$$unformed"; exit 1; }
 	@echo go vet; $(GO) vet ./... && $(GO) vet -tags planted ./daemon/... ./test/sim/...
 	@echo staticcheck; $(TOOL) staticcheck ./... && $(TOOL) staticcheck -tags planted ./daemon/agent ./daemon/ledger ./test/sim
+	@for module in $(MODULES); do echo "go vet $$module"; (cd "$$module" && $(GO) vet ./...); done
 	@echo shellcheck; shellcheck $(SCRIPTS)
+	@echo promtool; promtool check rules --lint=all --lint-fatal ansible/roles/prometheus/files/rules/*.yml >/dev/null
 	@echo yamllint; cd ansible && yamllint --strict .
 	@echo ansible-lint; cd ansible && ansible-lint --offline -q
 	@echo ansible-playbook --syntax-check; cd ansible && for playbook in $(PLAYBOOKS); do \
