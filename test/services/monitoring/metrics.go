@@ -53,6 +53,7 @@ func NewPrometheus(ctx context.Context, opts PrometheusOptions) (*services.Proce
 		"gpuq_prometheus_alertmanager_port": opts.AlertmanagerPort,
 		"prometheus_peers":                  []string{},
 		"gpuq_site_groups":                  []string{},
+		"gpuq_logs_agent":                   "promtail",
 		"prometheus_rules_dir":              opts.RulesDir,
 		"prometheus_targets_dir":            targets,
 	}

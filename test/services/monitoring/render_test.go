@@ -44,7 +44,9 @@ func TestRender(t *testing.T) {
 		}
 	})
 	t.Run("PrometheusHasTheJobsOfItsRole", func(t *testing.T) {
-		config, _ := rendered(t, "prometheus", "prometheus.yml.j2", map[string]any{"prometheus_peers": []string{}, "gpuq_site_groups": []string{}})
+		config, _ := rendered(t, "prometheus", "prometheus.yml.j2", map[string]any{
+			"prometheus_peers": []string{}, "gpuq_site_groups": []string{}, "gpuq_logs_agent": "promtail",
+		})
 		got := strings.Join(jobs(config), " ")
 		if want := "gpuqd node rabbitmq redis mongodb loki logs grafana"; got != want {
 			t.Errorf("jobs are %s, want %s: a change here is one of test/cluster, too", got, want)
